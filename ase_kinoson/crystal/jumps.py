@@ -1,0 +1,289 @@
+"""`JumpNetwork`: which exchanges the carrier can make, in symmetry classes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ase_kinoson.crystal.supercell import Supercell
+from ase_kinoson.crystal.symmetry import PairOrbits
+from ase_kinoson.errors import MappingError, StructureError
+
+__all__ = ["JumpNetwork"]
+
+NEAREST_TOLERANCE = 1.1
+"""Bonds up to 10 % longer than the shortest one of a site count as nearest neighbours (non-ideal c/a of hcp)."""
+
+
+@dataclass(frozen=True, eq=False)
+class JumpNetwork:
+    """Jumps of one carrier on a supercell.
+
+    Jump ``k`` of a carrier on a site with basis index ``b`` is row ``[b, k]`` of the tables; where sites have fewer jumps
+    than the maximum J, rows are padded and ``exists`` is False.
+
+    Attributes
+    ----------
+    supercell : Supercell
+    exists : ndarray of bool, shape (n_basis, J)
+    target_basis : ndarray of int, shape (n_basis, J)
+        Basis site of the target.
+    target_cell : ndarray of int, shape (n_basis, J, 3)
+        Cell of the target relative to that of the start.
+    vectors : ndarray, shape (n_basis, J, 3)
+        Displacement of the carrier, Å (0 where padded).
+    jump_class, directed_class : ndarray of int, shape (n_basis, J)
+        Symmetry class with a jump and its reverse together, and apart; −1 where padded.
+    reverse : ndarray of int, shape (n_basis, J)
+        The jump of the target that leads back.
+    pairs : PairOrbits
+        The underlying pairs of sites.
+    pair_row : ndarray of int, shape (n_basis, J)
+        Row of each jump in ``pairs``.
+    """
+
+    supercell: Supercell
+    exists: NDArray[np.bool_]
+    target_basis: NDArray[np.int64]
+    target_cell: NDArray[np.int64]
+    vectors: NDArray[np.float64]
+    jump_class: NDArray[np.int64]
+    directed_class: NDArray[np.int64]
+    reverse: NDArray[np.int64]
+    pairs: PairOrbits
+    pair_row: NDArray[np.int64]
+
+    @classmethod
+    def from_supercell(
+        cls,
+        cell: Supercell,
+        *,
+        cutoff: float | None = None,
+        mechanism: str | None = None,
+        sites: ArrayLike | None = None,
+        species: str | None = None,
+    ) -> JumpNetwork:
+        """Find the jumps between the mobile sites of a supercell.
+
+        Parameters
+        ----------
+        cell
+            The supercell.
+        cutoff
+            All pairs up to this length jump, Å. Default: nearest neighbours (up to 10 % longer than the shortest bond of
+            either end).
+        mechanism
+            ``"vacancy"`` or ``"interstitial"``; default: what the alloy holds.
+        sites : array_like, shape (n, 3), optional
+            With ``mechanism="interstitial"``: scaled positions of interstitial sites in the conventional cell, added to
+            the alloy; the states then live on ``jumps.supercell``.
+        species
+            Symbol of the interstitial atom; needed with ``sites``.
+
+        Raises
+        ------
+        StructureError
+            If no jump is found, or the cell is so small that a jump sees its own image.
+        """
+        if sites is not None:
+            if mechanism != "interstitial" or species is None:
+                raise StructureError(
+                    f"found sites= with mechanism={mechanism!r} and species={species!r}; expected mechanism='interstitial' and "
+                    "the symbol of the interstitial atom; pass both"
+                )
+            cell = Supercell(cell.alloy.with_interstitials(species, sites), cell.matrix)
+        actual = "interstitial" if cell.alloy.is_interstitial else "vacancy"
+        if mechanism is not None and mechanism != actual:
+            raise StructureError(
+                f"found mechanism={mechanism!r} for an alloy with {actual} sites; expected {actual!r}; pass sites= for "
+                "interstitials, or drop mechanism="
+            )
+        alloy = cell.alloy
+        mobile = alloy.mobile_basis
+        reach = float(cutoff) if cutoff is not None else 1.5 * _longest_nearest(cell, mobile)
+        pairs = PairOrbits.find(
+            alloy.space_group, alloy.cell, alloy.scaled_positions, alloy.pbc, reach + 1e-6, include=mobile
+        )
+        length = np.linalg.norm(pairs.vector, axis=1)
+        if cutoff is None and len(length):
+            nearest = np.array([length[pairs.start == b].min(initial=np.inf) for b in range(alloy.n_basis)])
+            keep = length <= NEAREST_TOLERANCE * np.maximum(nearest[pairs.start], nearest[pairs.partner])
+        else:
+            keep = np.ones(len(length), dtype=bool)
+        network = cls._from_rows(cell, pairs, np.flatnonzero(keep))
+        network._check_images()
+        return network
+
+    @classmethod
+    def _from_rows(cls, cell: Supercell, pairs: PairOrbits, rows: NDArray) -> JumpNetwork:
+        if len(rows) == 0:
+            raise StructureError(
+                "found no jump between mobile sites; expected at least one; increase cutoff= (Å) or check the mobile sublattices"
+            )
+        n_basis = cell.alloy.n_basis
+        per_site = [rows[pairs.start[rows] == b] for b in range(n_basis)]
+        n_jumps = max(map(len, per_site))
+        exists = np.zeros((n_basis, n_jumps), dtype=bool)
+        row = np.zeros((n_basis, n_jumps), dtype=np.int64)
+        for b, own in enumerate(per_site):
+            exists[b, : len(own)] = True
+            row[b, : len(own)] = own
+        position = {int(r): k for own in per_site for k, r in enumerate(own)}
+        reverse = np.array([[position.get(int(pairs.reverse[r]), 0) for r in line] for line in row])
+
+        def relabel(labels: NDArray) -> NDArray:
+            return np.where(exists, np.searchsorted(np.unique(labels[rows]), labels[row]), -1)
+
+        return cls(
+            supercell=cell,
+            exists=exists,
+            target_basis=np.where(exists, pairs.partner[row], 0),
+            target_cell=np.where(exists[..., None], pairs.cell[row], 0),
+            vectors=np.where(exists[..., None], pairs.vector[row], 0.0),
+            jump_class=relabel(pairs.undirected),
+            directed_class=relabel(pairs.directed),
+            reverse=np.where(exists, reverse, 0),
+            pairs=pairs,
+            pair_row=row,
+        )
+
+    def _check_images(self) -> None:
+        for b in np.flatnonzero(self.exists.any(axis=1)):
+            own = np.flatnonzero(self.exists[b])
+            targets = self.targets(np.array([b]))[0, own]
+            if b in targets or len(set(targets.tolist())) != len(targets):
+                lengths = np.linalg.norm(self.supercell.cell, axis=1)
+                raise StructureError(
+                    f"the supercell (vectors of {np.round(lengths, 2).tolist()} Å, {self.supercell.n_sites} sites) is so small that a "
+                    "jump sees its own periodic image; expected different targets for all jumps of a site; use a larger supercell"
+                )
+
+    def restrict(self, classes: Sequence[int]) -> JumpNetwork:
+        """Keep only the jumps whose :attr:`jump_class` is listed."""
+        chosen = np.isin(self.jump_class, np.asarray(classes)) & self.exists
+        return self._from_rows(self.supercell, self.pairs, np.sort(self.pair_row[chosen]))
+
+    def with_supercell(self, cell: Supercell) -> JumpNetwork:
+        """Return the same jumps on another supercell of the same alloy."""
+        if cell.alloy != self.supercell.alloy:
+            raise StructureError("the supercell belongs to another alloy; expected the same; build a new JumpNetwork")
+        network = replace(self, supercell=cell)
+        network._check_images()
+        return network
+
+    # -- description ----------------------------------------------------------------------------------------------
+
+    @property
+    def mechanism(self) -> str:
+        """``"vacancy"`` or ``"interstitial"``."""
+        return "interstitial" if self.supercell.alloy.is_interstitial else "vacancy"
+
+    @property
+    def n_jumps(self) -> int:
+        """Largest number of jumps of a site, J."""
+        return self.exists.shape[1]
+
+    @property
+    def n_classes(self) -> int:
+        """Number of symmetry classes (a jump and its reverse in one class)."""
+        return int(self.jump_class.max()) + 1
+
+    @property
+    def dimension(self) -> int:
+        """Number of periodic directions d."""
+        return self.supercell.alloy.dimension
+
+    @cached_property
+    def classes(self) -> tuple[tuple[tuple[tuple[int, int], NDArray], ...], ...]:
+        """Symmetry classes as tuples of ``((i, j), dx)``: basis sites and displacement in Å."""
+        groups: list[list[tuple[tuple[int, int], NDArray]]] = [[] for _ in range(self.n_classes)]
+        for b, k in np.argwhere(self.exists):
+            groups[self.jump_class[b, k]].append(((int(b), int(self.target_basis[b, k])), self.vectors[b, k]))
+        return tuple(map(tuple, groups))
+
+    @cached_property
+    def lengths(self) -> NDArray[np.float64]:
+        """Jump length of every class, Å, shape (n_classes,)."""
+        norm = np.linalg.norm(self.vectors, axis=-1)
+        return np.array([norm[self.jump_class == c].mean() for c in range(self.n_classes)])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Short hash of the jumps on the parent lattice (the same for every supercell of one alloy's lattice)."""
+        alloy = self.supercell.alloy
+        data = repr(
+            [
+                np.round(alloy.cell, 5).tolist(),
+                np.round(alloy.scaled_positions, 5).tolist(),
+                alloy.mobile_basis.tolist(),
+                np.round(self.vectors, 4).tolist(),
+                self.mechanism,
+            ]
+        )
+        return hashlib.sha256(data.encode()).hexdigest()[:16]
+
+    # -- acting on states -----------------------------------------------------------------------------------------
+
+    def basis_of(self, carriers: ArrayLike) -> NDArray[np.int64]:
+        """Basis site of carriers, shape (n,)."""
+        return np.asarray(carriers) % self.supercell.alloy.n_basis
+
+    def targets(self, carriers: ArrayLike) -> NDArray[np.int64]:
+        """Target sites of all jumps, shape (n, J); −1 where there is no jump."""
+        c = np.atleast_1d(np.asarray(carriers, dtype=np.int64))
+        b = self.basis_of(c)
+        sites = self.supercell.neighbors(c, self.target_basis[b], self.target_cell[b])
+        return np.where(self.exists[b], sites, -1)
+
+    def moving_species(self, occupations: NDArray, carriers: ArrayLike) -> NDArray[np.int64]:
+        """Species code of the atom that each jump moves, shape (n, J); −1 where there is no jump."""
+        c = np.atleast_1d(np.asarray(carriers))
+        t = self.targets(c)
+        rows = np.arange(len(c))[:, None]
+        moved = occupations[rows, t] if self.mechanism == "vacancy" else occupations[rows, c[:, None]]
+        return np.where(t >= 0, moved, -1).astype(np.int64)
+
+    def apply(self, occupations: NDArray, carriers: ArrayLike, jumps: ArrayLike) -> tuple[NDArray, NDArray[np.int64]]:
+        """Carry out one jump per state.
+
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n, n_sites)
+        carriers : array_like of int, shape (n,)
+        jumps : array_like of int, shape (n,)
+
+        Returns
+        -------
+        occupations, carriers
+            New arrays, same shapes.
+        """
+        c = np.asarray(carriers, dtype=np.int64)
+        t = self.targets(c)[np.arange(len(c)), np.asarray(jumps)]
+        if np.any(t < 0):
+            raise MappingError("a jump that does not exist was asked for; expected indices where exists is True; check them")
+        new = occupations.copy()
+        rows = np.arange(len(c))
+        new[rows, c], new[rows, t] = occupations[rows, t], occupations[rows, c]
+        return new, t
+
+    def __repr__(self) -> str:
+        lengths = ", ".join(f"{x:.3f}" for x in self.lengths)
+        return (
+            f"JumpNetwork({self.mechanism}, up to {self.n_jumps} jumps per site, {self.n_classes} classes of length {lengths} Å)"
+        )
+
+
+def _longest_nearest(cell: Supercell, mobile: NDArray) -> float:
+    """Longest nearest-neighbour distance among the mobile sites, Å."""
+    from ase.neighborlist import primitive_neighbor_list
+
+    alloy = cell.alloy
+    reach = 1.01 * float(np.linalg.norm(alloy.cell[alloy.pbc], axis=1).max())
+    i, j, d = primitive_neighbor_list("ijd", alloy.pbc, alloy.cell, alloy.scaled_positions @ alloy.cell, reach)
+    both = mobile[i] & mobile[j]
+    return max(float(d[both & (i == b)].min()) for b in np.flatnonzero(mobile))

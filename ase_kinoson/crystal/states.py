@@ -1,0 +1,215 @@
+"""`States`: occupations of a supercell with one carrier each, with weights and where they came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike, NDArray
+
+from ase_kinoson.crystal.supercell import Supercell
+from ase_kinoson.errors import StatesError
+
+__all__ = ["ENSEMBLES", "States"]
+
+ENSEMBLES = ("equilibrium", "quenched", "random")
+"""``equilibrium``: all atoms exchange at T. ``quenched``: random frozen atoms, the vacancy equilibrates. ``random``: neither."""
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """Occupations of a supercell that holds one carrier.
+
+    Attributes
+    ----------
+    supercell : Supercell
+    occupations : ndarray of int8, shape (n_states, n_sites)
+    carriers : ndarray of int, shape (n_states,)
+        Site of the carrier.
+    weights : ndarray, shape (n_states,)
+        Statistical weights, normalised to sum 1.
+    groups : ndarray of int, shape (n_states,)
+        States with equal numbers are related (same chain, same arrangement): resampling and train/test splits keep them
+        together.
+    ensemble : str
+        One of ``ENSEMBLES``.
+    temperature_K : float or None
+        Temperature of the ensemble.
+    source : str
+        How the states were made.
+    model_energies : ndarray or None, shape (n_states,)
+        Energies (eV) that the sampling used, for reweighting to other energies.
+    report : mapping
+        Diagnostics of the sampling (acceptance, autocorrelation, effective sample size ...).
+    """
+
+    supercell: Supercell
+    occupations: NDArray[np.int8]
+    carriers: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    groups: NDArray[np.int64]
+    ensemble: str = "random"
+    temperature_K: float | None = None
+    source: str = "given"
+    model_energies: NDArray[np.float64] | None = None
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.occupations)
+        if self.ensemble not in ENSEMBLES:
+            raise StatesError(f"found ensemble {self.ensemble!r}; expected one of {ENSEMBLES}; correct it")
+        for name in ("carriers", "weights", "groups"):
+            if np.shape(getattr(self, name)) != (n,):
+                raise StatesError(
+                    f"found {name} of shape {np.shape(getattr(self, name))} for {n} states; expected ({n},); give one per state"
+                )
+        if n and not (np.all(np.isfinite(self.weights)) and self.weights.min() >= 0 and self.weights.sum() > 0):
+            raise StatesError("found weights that are negative, not finite or all zero; expected positive numbers; correct them")
+
+    @classmethod
+    def from_occupations(
+        cls,
+        supercell: Supercell,
+        occupations: ArrayLike,
+        *,
+        carriers: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        **about: Any,
+    ) -> States:
+        """Check occupations and find their carriers; equal weights and separate groups unless given."""
+        codes = supercell.check_occupation(np.atleast_2d(np.asarray(occupations)))
+        n = len(codes)
+        if carriers is None:
+            carriers = np.array([supercell.find_carrier(row) for row in codes], dtype=np.int64)
+        w = np.full(n, 1.0) if weights is None else np.asarray(weights, dtype=float)
+        total = w.sum() if n else 1.0
+        return cls(
+            supercell,
+            codes,
+            np.asarray(carriers, dtype=np.int64),
+            w / total if total > 0 else w,
+            np.arange(n) if groups is None else np.asarray(groups, dtype=np.int64),
+            **about,
+        )
+
+    @classmethod
+    def from_atoms(cls, supercell: Supercell, images: Sequence[Atoms], **about: Any) -> States:
+        """Map Atoms (relaxed or ideal) onto the supercell."""
+        return cls.from_occupations(supercell, [supercell.map_atoms(a).occupation for a in images], **about)
+
+    def __len__(self) -> int:
+        return len(self.occupations)
+
+    def __getitem__(self, index: slice | ArrayLike) -> States:
+        """Select states by slice, index array or mask; weights are renormalised."""
+        rows = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else np.atleast_1d(rows).astype(int)
+        w = self.weights[rows]
+        energies = None if self.model_energies is None else self.model_energies[rows]
+        return replace(
+            self,
+            occupations=self.occupations[rows],
+            carriers=self.carriers[rows],
+            weights=w / w.sum() if len(w) and w.sum() > 0 else w,
+            groups=self.groups[rows],
+            model_energies=energies,
+        )
+
+    def __iter__(self) -> Iterator[States]:
+        return (self[[i]] for i in range(len(self)))
+
+    def with_weights(self, weights: ArrayLike, **report: Any) -> States:
+        """Return the same states with other weights (normalised here) and additions to the report."""
+        w = np.asarray(weights, dtype=float)
+        return replace(self, weights=w / w.sum(), report={**self.report, **report})
+
+    @property
+    def effective_sample_size(self) -> float:
+        """Kish's effective sample size 1/Σw²."""
+        return float(1.0 / np.sum(self.weights**2)) if len(self) else 0.0
+
+    @property
+    def keys(self) -> list[str]:
+        """One stable name per state (hash of the occupation), used by barrier stores."""
+        return [hashlib.sha256(row.astype(np.int8).tobytes()).hexdigest()[:20] for row in self.occupations]
+
+    def composition(self) -> dict[str, float]:
+        """Weighted mean fraction of each species among the atoms of the cell."""
+        codes = range(1, len(self.supercell.species))
+        counts = np.array([(self.occupations == c).sum(axis=1) @ self.weights for c in codes])
+        return dict(zip(self.supercell.species[1:], (counts / counts.sum()).tolist(), strict=True))
+
+    def to_atoms(self) -> list[Atoms]:
+        """Ideal-lattice Atoms of every state; weight, carrier and group are in ``info``."""
+        images = []
+        for i in range(len(self)):
+            atoms = self.supercell.to_atoms(self.occupations[i], int(self.carriers[i]))
+            atoms.info.update(weight=float(self.weights[i]), group=int(self.groups[i]))
+            if self.model_energies is not None:
+                atoms.info["model_energy"] = float(self.model_energies[i])
+            images.append(atoms)
+        return images
+
+    def write(self, path: str | Path) -> None:
+        """Write an extended XYZ file that :meth:`read` and every ASE tool can read."""
+        images = self.to_atoms()
+        about = {
+            "ensemble": self.ensemble,
+            "source": self.source,
+            "temperature_K": self.temperature_K,
+            "report": _plain(self.report),
+            "supercell": self.supercell.fingerprint,
+        }
+        if images:
+            images[0].info["states"] = json.dumps(about)
+        ase.io.write(path, images, format="extxyz")
+
+    @classmethod
+    def read(cls, path: str | Path, supercell: Supercell) -> States:
+        """Read states from an extended XYZ file; atoms are mapped onto the sites of ``supercell``."""
+        try:
+            images = ase.io.read(path, index=":", format="extxyz")
+        except Exception as error:
+            raise StatesError(f"cannot read states from {path} ({error}); expected extended XYZ; write them again") from error
+        if not images:
+            raise StatesError(f"found no states in {path}; expected at least one; sample states first")
+        first = images[0].info
+        about = first.get("states", "{}")
+        about = json.loads(about) if isinstance(about, str) else dict(about)
+        if about.get("supercell", supercell.fingerprint) != supercell.fingerprint:
+            raise StatesError(
+                f"the states in {path} were written for another supercell; expected {supercell.n_sites} sites of this alloy; "
+                "use the supercell they were sampled on"
+            )
+        energies = [a.info.get("model_energy") for a in images]
+        occupations = []
+        for atoms in images:
+            if "site" in atoms.arrays and len(atoms) == len(set(atoms.arrays["site"])):
+                row = np.zeros(supercell.n_sites, dtype=np.int8)
+                row[atoms.arrays["site"]] = [supercell.species.index(s) for s in atoms.get_chemical_symbols()]
+                occupations.append(row)
+            else:
+                occupations.append(supercell.map_atoms(atoms).occupation)
+        return cls.from_occupations(
+            supercell,
+            occupations,
+            weights=[a.info.get("weight", 1.0) for a in images],
+            groups=[a.info.get("group", i) for i, a in enumerate(images)],
+            ensemble=about.get("ensemble", "random"),
+            source=about.get("source", f"read from {Path(path).name}"),
+            temperature_K=about.get("temperature_K"),
+            model_energies=None if any(e is None for e in energies) else np.array(energies, dtype=float),
+            report=about.get("report", {}),
+        )
+
+
+def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in data.items()}

@@ -1,0 +1,458 @@
+"""`Supercell`: the exact site list, its translations, and Atoms ⇄ occupation."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
+
+from ase_kinoson.crystal.alloy import VACANCY, Alloy
+from ase_kinoson.errors import MappingError, StructureError
+
+__all__ = ["Mapped", "Supercell"]
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Atoms assigned to the sites of a supercell.
+
+    Attributes
+    ----------
+    occupation : ndarray of int8, shape (n_sites,)
+        Species code of every site (0 = empty).
+    carrier
+        Site of the carrier.
+    atom_of_site : ndarray of int, shape (n_sites,)
+        Index of the atom on each site, −1 where empty.
+    displacements : ndarray, shape (n_atoms, 3)
+        Displacement of each atom from its site after removal of the mean drift, Å.
+    """
+
+    occupation: NDArray[np.int8]
+    carrier: int
+    atom_of_site: NDArray[np.int64]
+    displacements: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Supercell:
+    """A periodic cell of the parent lattice.
+
+    Sites are numbered ``cell_index * n_basis + basis_site``.
+
+    Attributes
+    ----------
+    alloy : Alloy
+    matrix : ndarray of int, shape (3, 3)
+        Rows of the supercell in units of the primitive vectors.
+    """
+
+    alloy: Alloy
+    matrix: NDArray[np.int64]
+
+    @classmethod
+    def from_alloy(cls, alloy: Alloy, size: ArrayLike, *, of: str = "conventional") -> Supercell:
+        """See :meth:`Alloy.supercell`."""
+        given = np.asarray(size)
+        if given.size and np.abs(given - np.rint(given)).max() > 1e-9:
+            raise StructureError(f"found supercell size {given.tolist()}; expected integers; round them")
+        given = np.rint(given).astype(np.int64)
+        if given.ndim == 0:
+            given = np.where(alloy.pbc, given, 1)
+        if given.shape == (3,):
+            given = np.diag(given)
+        if given.shape != (3, 3) or round(np.linalg.det(given)) == 0:
+            raise StructureError(
+                f"found supercell size {np.asarray(size).tolist()}; expected one integer, three integers or a non-singular 3x3 "
+                "integer matrix; correct it"
+            )
+        if of not in ("conventional", "primitive"):
+            raise StructureError(f"found of={of!r}; expected 'conventional' or 'primitive'; choose one")
+        matrix = given @ alloy.conventional if of == "conventional" else given
+        flat = ~alloy.pbc
+        if flat.any() and (
+            np.any(matrix[np.ix_(flat, alloy.pbc)])
+            or np.any(matrix[np.ix_(alloy.pbc, flat)])
+            or not np.array_equal(matrix[np.ix_(flat, flat)], np.eye(flat.sum()))
+        ):
+            raise StructureError(
+                f"found supercell matrix {matrix.tolist()} for pbc={alloy.pbc.tolist()}; expected 1 along non-periodic "
+                "axes; repeat periodic directions only"
+            )
+        return cls(alloy, matrix)
+
+    # -- the lattice ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def hermite(self) -> NDArray[np.int64]:
+        """Upper-triangular Hermite normal form of :attr:`matrix`: same lattice, unique cell coordinates."""
+        h = [[int(v) for v in row] for row in self.matrix]
+        for col in range(3):
+            while any(h[row][col] for row in range(col + 1, 3)):
+                pivot = min((r for r in range(col, 3) if h[r][col]), key=lambda r: abs(h[r][col]))
+                h[col], h[pivot] = h[pivot], h[col]
+                for row in range(col + 1, 3):
+                    q = h[row][col] // h[col][col]
+                    h[row] = [a - q * b for a, b in zip(h[row], h[col], strict=True)]
+            if h[col][col] < 0:
+                h[col] = [-a for a in h[col]]
+        return np.array(h, dtype=np.int64)
+
+    @cached_property
+    def n_cells(self) -> int:
+        """Number of primitive cells."""
+        return int(np.prod(np.diag(self.hermite)))
+
+    @property
+    def n_sites(self) -> int:
+        """Number of sites N."""
+        return self.n_cells * self.alloy.n_basis
+
+    @cached_property
+    def cell(self) -> NDArray[np.float64]:
+        """Supercell vectors (rows), Å, shape (3, 3)."""
+        return self.matrix @ self.alloy.cell
+
+    @property
+    def pbc(self) -> NDArray[np.bool_]:
+        """Periodic directions, shape (3,)."""
+        return self.alloy.pbc
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Species by code; ``species[0]`` is the empty site ``"X"``."""
+        return self.alloy.species
+
+    def cell_index(self, coordinates: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of the primitive cell at integer coordinates (any lattice image), shape (..., 3) → (...)."""
+        n = np.array(coordinates, dtype=np.int64)
+        h = self.hermite
+        index = np.zeros(n.shape[:-1], dtype=np.int64)
+        for axis in range(3):
+            q = n[..., axis] // h[axis, axis]
+            n = n - q[..., None] * h[axis]
+            index = index * h[axis, axis] + n[..., axis]
+        return index
+
+    def cell_coordinates(self, index: ArrayLike) -> NDArray[np.int64]:
+        """Integer coordinates of primitive cells, shape (...) → (..., 3)."""
+        i = np.asarray(index, dtype=np.int64)
+        h = self.hermite
+        return np.stack([i // (h[1, 1] * h[2, 2]), (i // h[2, 2]) % h[1, 1], i % h[2, 2]], axis=-1)
+
+    def neighbors(self, sites: ArrayLike, basis: ArrayLike, offsets: ArrayLike) -> NDArray[np.int64]:
+        """Sites reached from given sites.
+
+        Parameters
+        ----------
+        sites : array_like of int, shape (n,)
+            Starting sites.
+        basis : array_like of int, shape (m,) or (n, m)
+            Basis site of each target.
+        offsets : array_like of int, shape (m, 3) or (n, m, 3)
+            Cell of each target relative to the cell of the start.
+
+        Returns
+        -------
+        ndarray of int, shape (n, m)
+        """
+        start = self.cell_coordinates(np.asarray(sites) // self.alloy.n_basis)
+        return self.cell_index(start[:, None, :] + np.asarray(offsets)) * self.alloy.n_basis + np.asarray(basis)
+
+    def translate(self, sites: ArrayLike, by: ArrayLike) -> NDArray[np.int64]:
+        """Translate sites by cell vectors; ``sites`` shape (...), ``by`` shape (..., 3)."""
+        s = np.asarray(sites, dtype=np.int64)
+        moved = self.cell_coordinates(s // self.alloy.n_basis) + np.asarray(by)
+        return self.cell_index(moved) * self.alloy.n_basis + s % self.alloy.n_basis
+
+    @cached_property
+    def basis_index(self) -> NDArray[np.int64]:
+        """Basis site of every site, shape (n_sites,)."""
+        return np.tile(np.arange(self.alloy.n_basis), self.n_cells)
+
+    @cached_property
+    def sublattice(self) -> NDArray[np.int64]:
+        """Sublattice of every site, shape (n_sites,)."""
+        return self.alloy.site_sublattice[self.basis_index]
+
+    @cached_property
+    def mobile_sites(self) -> NDArray[np.int64]:
+        """Sites that the carrier visits."""
+        return np.flatnonzero(self.alloy.mobile_basis[self.basis_index])
+
+    @cached_property
+    def positions(self) -> NDArray[np.float64]:
+        """Ideal positions wrapped into the cell, Å, shape (n_sites, 3)."""
+        coordinates = self.cell_coordinates(np.arange(self.n_cells))
+        scaled = (coordinates[:, None, :] + self.alloy.scaled_positions[None]).reshape(-1, 3)
+        inside = scaled @ np.linalg.inv(self.matrix)
+        inside[:, self.pbc] -= np.floor(inside[:, self.pbc] + 1e-9)
+        return inside @ self.cell
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Short hash of the lattice and the cell."""
+        data = self.alloy.fingerprint + repr(self.matrix.tolist())
+        return hashlib.sha256(data.encode()).hexdigest()[:16]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Supercell) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    # -- composition ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def counts(self) -> tuple[dict[str, int], ...]:
+        """Number of atoms of each species on each sublattice, by largest remainder, with one carrier in the cell.
+
+        A vacancy takes one site of the mobile sublattices (of the largest one, where there are several); an
+        interstitial network holds its one atom.
+        """
+        result: list[dict[str, int]] = []
+        n_sites = np.bincount(self.sublattice, minlength=len(self.alloy.sublattices))
+        mobile = [i for i, s in enumerate(self.alloy.sublattices) if s.mobile]
+        host = max(mobile, key=lambda i: n_sites[i])
+        for i, sub in enumerate(self.alloy.sublattices):
+            if sub.interstitial:
+                result.append({sub.species[0]: int(i == host)})
+                continue
+            total = int(n_sites[i]) - (i == host)
+            fractions = np.array([x for _, x in sub.composition])
+            if sub.mobile:
+                fractions = fractions / fractions.sum()
+            result.append(dict(zip(sub.species, largest_remainder(fractions, total), strict=True)))
+            if not any(result[-1].values()):
+                raise StructureError(
+                    f"sublattice {sub.name!r} has {n_sites[i]} sites in this cell and would hold no atom; expected at "
+                    "least one; use a larger supercell"
+                )
+        return tuple(result)
+
+    def rounding(self) -> dict[str, dict[str, float]]:
+        """Composition error made by whole numbers of atoms: realised minus nominal fraction, by sublattice."""
+        report: dict[str, dict[str, float]] = {}
+        for sub, counts in zip(self.alloy.sublattices, self.counts, strict=True):
+            if sub.interstitial:
+                continue
+            total = sum(counts.values())
+            share = sub.occupancy
+            report[sub.name] = {s: counts[s] / total - x / share for s, x in sub.composition}
+        return report
+
+    # -- Atoms ⇄ occupation ---------------------------------------------------------------------------------------
+
+    def to_atoms(self, occupation: ArrayLike, carrier: int | None = None) -> Atoms:
+        """Put atoms on the ideal sites, in the order of the sites, empty sites left out.
+
+        Parameters
+        ----------
+        occupation : array_like of int, shape (n_sites,)
+            Species codes.
+        carrier
+            If given, stored as ``atoms.info["carrier_site"]``.
+        """
+        codes = np.asarray(occupation)
+        full = np.flatnonzero(codes > 0)
+        atoms = Atoms(
+            [self.species[c] for c in codes[full]], positions=self.positions[full], cell=self.cell, pbc=self.pbc
+        )
+        atoms.arrays["site"] = full
+        if carrier is not None:
+            atoms.info["carrier_site"] = int(carrier)
+        return atoms
+
+    def map_atoms(self, atoms: Atoms, *, tolerance: float | None = None) -> Mapped:
+        """Map relaxed atoms back onto sites by optimal assignment.
+
+        Thermal displacements, a rigid drift, wrapped positions and a homogeneous strain of up to 10 % are allowed.
+
+        Parameters
+        ----------
+        atoms
+            One carrier in the cell; any order of atoms.
+        tolerance
+            Largest distance of an atom from its site, Å. Default: 0.45 of the shortest distance between sites.
+
+        Raises
+        ------
+        MappingError
+            Says which atom is how far from a site, or what does not fit.
+        """
+        if "occupancy" in atoms.info:
+            raise MappingError(
+                "found info['occupancy']: a disordered CIF read by ASE is an average, not an arrangement of atoms; expected "
+                "one atom per site; decorate it with Alloy.from_file(path) and sample_states"
+            )
+        strain = np.linalg.solve(self.cell, np.array(atoms.cell)) if abs(atoms.cell.volume) > 1e-9 else np.zeros((3, 3))
+        if np.abs(strain - np.eye(3)).max() > 0.1:
+            raise MappingError(
+                f"found the cell {np.round(np.array(atoms.cell), 3).tolist()} Å; expected {np.round(self.cell, 3).tolist()} Å within "
+                "10 %; use the cell vectors of the supercell, in the same orientation"
+            )
+        codes = self._codes(atoms)
+        site_allowed = self._allowed
+        limit = 0.45 * self._shortest if tolerance is None else float(tolerance)
+        base = atoms.get_scaled_positions(wrap=False) @ self.cell
+        start = np.flatnonzero(site_allowed[codes[0]])[: 4 * self.alloy.n_basis] if len(codes) else []
+        best: tuple[float, NDArray, NDArray] | None = None
+        anchors = [np.zeros(3)] + [self.positions[s] - base[0] for s in start]
+        for anchor in anchors:
+            drift = self._wrap(anchor)
+            for _ in range(4):
+                distance = self._distances(base + drift)
+                sites, cost = self._assign(distance, codes)
+                vectors = self._wrap(base + drift - self.positions[sites])
+                mean = vectors.mean(axis=0)
+                drift = drift - mean
+                if np.abs(mean).max() < 1e-9:
+                    break
+            vectors = self._wrap(base + drift - self.positions[sites])
+            worst = float(np.linalg.norm(vectors, axis=1).max()) if cost < 1e6 else np.inf
+            if best is None or worst < best[0] - 1e-6:
+                best = (worst, sites, vectors)
+            if best[0] < limit:
+                break
+        assert best is not None
+        worst, sites, vectors = best
+        if not worst <= limit:
+            lengths = np.linalg.norm(vectors, axis=1)
+            if np.isfinite(worst):
+                i = int(lengths.argmax())
+                raise MappingError(
+                    f"atom {i} ({atoms.symbols[i]}) lies {lengths[i]:.2f} Å from its site; expected at most {limit:.2f} Å; "
+                    "relax the structure, or pass a larger tolerance"
+                )
+            raise MappingError(
+                "the atoms do not fit the sublattices (a species has fewer sites than atoms); expected the species of the "
+                f"alloy on their sites; allowed: {self._allowed_text()}"
+            )
+        occupation = np.zeros(self.n_sites, dtype=np.int8)
+        occupation[sites] = codes
+        atom_of_site = np.full(self.n_sites, -1)
+        atom_of_site[sites] = np.arange(len(atoms))
+        return Mapped(occupation, self.find_carrier(occupation), atom_of_site, vectors)
+
+    def occupation_from_atoms(self, atoms: Atoms, *, tolerance: float | None = None) -> NDArray[np.int8]:
+        """Return only the occupation of :meth:`map_atoms`, shape (n_sites,)."""
+        return self.map_atoms(atoms, tolerance=tolerance).occupation
+
+    def find_carrier(self, occupation: ArrayLike) -> int:
+        """Site of the one carrier in an occupation, shape (n_sites,).
+
+        Raises
+        ------
+        MappingError
+            If there is not exactly one.
+        """
+        codes = np.asarray(occupation)
+        on = codes[self.mobile_sites]
+        found = self.mobile_sites[on > 0] if self.alloy.is_interstitial else self.mobile_sites[on == 0]
+        if len(found) != 1:
+            what = "interstitial atoms" if self.alloy.is_interstitial else "vacancies"
+            raise MappingError(
+                f"found {len(found)} {what} (sites {found[:5].tolist()}) among {len(self.mobile_sites)} mobile sites; expected "
+                "exactly one per cell; the method treats one carrier at a time"
+            )
+        return int(found[0])
+
+    def check_occupation(self, occupation: ArrayLike) -> NDArray[np.int8]:
+        """Check shape and codes of occupations, shape (..., n_sites); return them as int8."""
+        codes = np.asarray(occupation)
+        if codes.shape[-1:] != (self.n_sites,):
+            raise MappingError(
+                f"found occupations of shape {codes.shape}; expected (..., {self.n_sites}); use the supercell they belong to"
+            )
+        if codes.size and (codes.min() < 0 or codes.max() >= len(self.species)):
+            raise MappingError(
+                f"found species codes from {codes.min()} to {codes.max()}; expected 0 to {len(self.species) - 1} ({self.species})"
+            )
+        return codes.astype(np.int8)
+
+    # -- helpers --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _shortest(self) -> float:
+        from ase.neighborlist import primitive_neighbor_list
+
+        a = self.alloy
+        reach = 1.2 * float(np.linalg.norm(a.cell, axis=1).max())
+        return float(primitive_neighbor_list("d", a.pbc, a.cell, a.scaled_positions @ a.cell, reach).min())
+
+    @cached_property
+    def _allowed(self) -> NDArray[np.bool_]:
+        """Marks which species code may sit on which site, shape (n_species, n_sites); mobile sublattices share species."""
+        subs = self.alloy.sublattices
+        shared = {s for sub in subs if sub.mobile and not sub.interstitial for s in sub.species}
+        table = np.zeros((len(self.species), self.n_sites), dtype=bool)
+        for code, symbol in enumerate(self.species):
+            ok = np.array([symbol in (shared if s.mobile and not s.interstitial else s.species) for s in subs])
+            table[code] = ok[self.sublattice]
+        return table
+
+    def _allowed_text(self) -> Mapping[str, tuple[str, ...]]:
+        return {s.name: s.species for s in self.alloy.sublattices}
+
+    def _codes(self, atoms: Atoms) -> NDArray[np.int8]:
+        table = {s: i for i, s in enumerate(self.species)}
+        atoms_expected = self.n_sites - 1
+        for i, symbol in enumerate(atoms.get_chemical_symbols()):
+            if symbol not in table or symbol == VACANCY:
+                raise MappingError(
+                    f"atom {i} is {symbol}; expected one of {self.species[1:]}; use the species of the alloy"
+                )
+        variable = any(s.interstitial or (s.vacant_fraction > 0 and not s.mobile) for s in self.alloy.sublattices)
+        if not variable and len(atoms) != atoms_expected:
+            missing = self.n_sites - len(atoms)
+            found = f"{missing} vacancies" if missing > 0 else "no vacancy" if missing == 0 else "more atoms than sites"
+            raise MappingError(
+                f"found {len(atoms)} atoms on {self.n_sites} sites ({found}); expected {atoms_expected}, exactly one vacancy; "
+                "remove or add atoms"
+            )
+        if len(atoms) > self.n_sites:
+            raise MappingError(f"found {len(atoms)} atoms on {self.n_sites} sites; expected fewer; check the supercell")
+        return np.array([table[s] for s in atoms.get_chemical_symbols()], dtype=np.int8)
+
+    def _wrap(self, vectors: NDArray) -> NDArray:
+        """Minimum-image vectors (exact for cells of normal shape; 27 images are compared)."""
+        scaled = np.asarray(vectors) @ np.linalg.inv(self.cell)
+        scaled = np.where(self.pbc, scaled - np.rint(scaled), scaled)
+        first = scaled @ self.cell
+        ranges = [(-1, 0, 1) if p else (0,) for p in self.pbc]
+        images = np.array(list(itertools.product(*ranges))) @ self.cell
+        trial = first[..., None, :] + images
+        pick = (trial**2).sum(-1).argmin(-1)
+        return np.take_along_axis(trial, pick[..., None, None], axis=-2)[..., 0, :]
+
+    def _distances(self, points: NDArray) -> NDArray:
+        rows = [np.linalg.norm(self._wrap(p - self.positions), axis=-1) for p in points]
+        return np.array(rows).reshape(len(points), self.n_sites)
+
+    def _assign(self, distance: NDArray, codes: NDArray) -> tuple[NDArray, float]:
+        cost = distance**2
+        cost[~self._allowed[codes]] = 1e6
+        rows, columns = linear_sum_assignment(cost)
+        sites = np.empty(len(codes), dtype=np.int64)
+        sites[rows] = columns
+        return sites, float(cost[rows, columns].max(initial=0.0))
+
+
+def largest_remainder(fractions: ArrayLike, total: int) -> list[int]:
+    """Whole numbers closest to ``fractions * total`` whose sum is that of the fractions, rounded.
+
+    Fractions that sum to 1 give numbers that sum to ``total`` exactly. Ties go to the earlier entry.
+    """
+    exact = np.asarray(fractions, dtype=float) * total
+    base = np.floor(exact + 1e-9).astype(int)
+    missing = round(exact.sum()) - base.sum()
+    order = np.argsort(-(exact - base), kind="stable")
+    base[order[:missing]] += 1
+    return [int(b) for b in base]

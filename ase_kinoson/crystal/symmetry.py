@@ -1,0 +1,273 @@
+"""The space group of a crystal as exact integer maps of its sites.
+
+A site is written ``(b, n)``: basis site ``b`` of the primitive cell and the integer cell vector ``n``.
+Every operation of the group maps ``(b, n)`` to ``(basis_map[b], W n + offset[b])`` without rounding.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import spglib
+from ase.neighborlist import primitive_neighbor_list
+from numpy.typing import ArrayLike, NDArray
+
+from ase_kinoson.errors import StructureError
+
+__all__ = ["PairOrbits", "SpaceGroup", "primitive_cell"]
+
+
+@dataclass(frozen=True)
+class SpaceGroup:
+    """Operations of a space group on the sites of a primitive cell.
+
+    Attributes
+    ----------
+    rotations : ndarray, shape (n_ops, 3, 3)
+        Integer rotation matrices W on cell coordinates (column convention, ``n' = W n``).
+    cartesian : ndarray, shape (n_ops, 3, 3)
+        The same rotations on Cartesian column vectors.
+    basis_map : ndarray, shape (n_ops, n_basis)
+        Basis site on which each basis site lands.
+    offsets : ndarray, shape (n_ops, n_basis, 3)
+        Cell in which the image of ``(b, 0)`` lands.
+    """
+
+    rotations: NDArray[np.int64]
+    cartesian: NDArray[np.float64]
+    basis_map: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+
+    @property
+    def n_ops(self) -> int:
+        """Number of operations (modulo lattice translations)."""
+        return len(self.rotations)
+
+    def apply(self, op: int, basis: ArrayLike, cells: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Map sites by one operation.
+
+        Parameters
+        ----------
+        op
+            Index of the operation.
+        basis : array_like of int, shape (n,)
+        cells : array_like of int, shape (n, 3)
+
+        Returns
+        -------
+        basis, cells
+            Images, same shapes.
+        """
+        b = np.asarray(basis, dtype=np.int64)
+        n = np.asarray(cells, dtype=np.int64)
+        return self.basis_map[op][b], n @ self.rotations[op].T + self.offsets[op][b]
+
+    def site_orbits(self) -> NDArray[np.int64]:
+        """Label of the symmetry orbit of every basis site, shape (n_basis,), counted from 0."""
+        first = self.basis_map.min(axis=0)
+        _, labels = np.unique(first, return_inverse=True)
+        return labels.astype(np.int64)
+
+    @classmethod
+    def from_crystal(
+        cls, cell: NDArray, scaled: NDArray, kinds: ArrayLike, pbc: ArrayLike, *, symprec: float = 1e-3
+    ) -> SpaceGroup:
+        """Find the operations of a primitive crystal with spglib.
+
+        Parameters
+        ----------
+        cell : ndarray, shape (3, 3)
+            Primitive lattice vectors (rows), Å.
+        scaled : ndarray, shape (n_basis, 3)
+            Scaled positions.
+        kinds : array_like of int, shape (n_basis,)
+            Equal numbers mark sites that carry the same average occupation.
+        pbc : array_like of bool, shape (3,)
+            Operations that mix periodic and non-periodic directions are dropped.
+        symprec
+            Tolerance, Å.
+        """
+        kinds = np.asarray(kinds) + 1
+        found = spglib.get_symmetry((cell, scaled, kinds), symprec=symprec)
+        if found is None:
+            raise StructureError(
+                f"spglib found no symmetry for a cell with {len(scaled)} sites at symprec={symprec} Å; expected distinct "
+                "sites in a non-degenerate cell; check for overlapping sites or a zero cell vector"
+            )
+        pbc = np.asarray(pbc, dtype=bool)
+        lattice = cell.T
+        keep_w, keep_b, keep_o, keep_c = [], [], [], []
+        for w, t in zip(found["rotations"], found["translations"], strict=True):
+            if np.any(w[np.ix_(pbc, ~pbc)]) or np.any(w[np.ix_(~pbc, pbc)]):
+                continue
+            image = scaled @ w.T + t
+            delta = image[:, None, :] - scaled[None, :, :]
+            shift = np.rint(delta)
+            distance = np.linalg.norm((delta - shift) @ cell, axis=-1)
+            distance[kinds[:, None] != kinds[None, :]] = np.inf
+            target = distance.argmin(axis=1)
+            rows = np.arange(len(scaled))
+            if distance[rows, target].max() > 10 * symprec or len(set(target)) != len(scaled):
+                continue
+            keep_w.append(w)
+            keep_b.append(target)
+            keep_o.append(shift[rows, target])
+            keep_c.append(lattice @ w @ np.linalg.inv(lattice))
+        return cls(
+            np.array(keep_w, dtype=np.int64),
+            np.array(keep_c),
+            np.array(keep_b, dtype=np.int64),
+            np.array(keep_o, dtype=np.int64),
+        )
+
+
+def primitive_cell(
+    cell: NDArray, scaled: NDArray, kinds: NDArray, pbc: NDArray, *, symprec: float = 1e-3
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Reduce a crystal to a primitive cell without rotating or idealising it.
+
+    Returns
+    -------
+    cell : ndarray, shape (3, 3)
+    scaled : ndarray, shape (n_basis, 3)
+    index : ndarray of int, shape (n_basis,)
+        For each primitive basis site, one site of the input that it stands for.
+    """
+    found = spglib.get_symmetry((cell, scaled, kinds + 1), symprec=symprec)
+    if found is None:
+        raise StructureError(
+            f"spglib found no symmetry for the {len(scaled)} sites given; expected distinct sites in a non-degenerate "
+            "cell; check for overlapping sites"
+        )
+    identity = np.all(found["rotations"] == np.eye(3, dtype=int), axis=(1, 2))
+    shifts = found["translations"][identity]
+    shifts = shifts - np.rint(shifts)
+    shifts = shifts[np.all(np.abs(shifts[:, ~pbc] @ cell[~pbc]) < symprec, axis=1)] if (~pbc).any() else shifts
+    n = len(shifts)
+    if n == 1:
+        return cell, scaled - np.floor(scaled + 1e-9), np.arange(len(scaled))
+    corners = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
+    vectors = (shifts[:, None, :] + corners[None, :, :]).reshape(-1, 3)
+    length = np.linalg.norm(vectors @ cell, axis=1)
+    order = np.lexsort((*(-np.round(vectors.T, 6)), np.round(length, 6)))
+    candidates = vectors[order][length[order] > symprec]
+    fixed = [np.eye(3)[i] for i in range(3) if not pbc[i]]
+    flat = np.abs(candidates[:, ~pbc]).max(axis=1, initial=0.0) < 1e-9 if (~pbc).any() else np.ones(len(candidates), bool)
+    candidates = candidates[flat][:120]
+    for trio in itertools.combinations(candidates, 3 - len(fixed)):
+        rows = list(trio)
+        for axis in range(3):
+            if not pbc[axis]:
+                rows.insert(axis, np.eye(3)[axis])
+        fractional = np.array(rows)
+        det = np.linalg.det(fractional)
+        if abs(abs(det) * n - 1.0) < 1e-3:
+            if det < 0:
+                swap = [i for i in range(3) if pbc[i]][:2]
+                fractional[swap] = fractional[swap[::-1]]
+                if len(swap) < 2:
+                    fractional[swap] *= -1
+            break
+    else:  # pragma: no cover - a lattice always has a short basis
+        raise StructureError("no primitive cell found; expected a lattice; check the cell vectors")
+    primitive = fractional @ cell
+    reduced = scaled @ np.linalg.inv(fractional)
+    reduced = reduced - np.floor(reduced + 1e-6)
+    index: list[int] = []
+    for i, x in enumerate(reduced):
+        delta = reduced[index] - x if index else np.empty((0, 3))
+        same = np.linalg.norm((delta - np.rint(delta)) @ primitive, axis=1) < 10 * symprec
+        if not np.any(same):
+            index.append(i)
+    if len(index) * n != len(scaled):
+        raise StructureError(
+            f"{len(scaled)} sites do not fall into {n} translated copies; expected an exact average lattice; "
+            "symmetrise the structure or lower symprec"
+        )
+    return primitive, reduced[index], np.array(index)
+
+
+@dataclass(frozen=True)
+class PairOrbits:
+    """All pairs of sites within a cutoff, classified by the space group.
+
+    One row per directed pair ``(b, 0) → (partner, cell)``, sorted by ``b``, then length.
+
+    Attributes
+    ----------
+    start, partner : ndarray of int, shape (n_pairs,)
+    cell : ndarray of int, shape (n_pairs, 3)
+    vector : ndarray, shape (n_pairs, 3)
+        Å.
+    directed, undirected : ndarray of int, shape (n_pairs,)
+        Class labels without and with the reversal of a pair; sorted by length.
+    operation : ndarray of int, shape (n_pairs,)
+        One group operation that maps the representative of the undirected class onto this pair ...
+    flipped : ndarray of bool, shape (n_pairs,)
+        ... with its two ends exchanged where True.
+    reverse : ndarray of int, shape (n_pairs,)
+        Row of the reversed pair.
+    representative : ndarray of int, shape (n_undirected,)
+        Row of the representative of every undirected class.
+    """
+
+    start: NDArray[np.int64]
+    partner: NDArray[np.int64]
+    cell: NDArray[np.int64]
+    vector: NDArray[np.float64]
+    directed: NDArray[np.int64]
+    undirected: NDArray[np.int64]
+    operation: NDArray[np.int64]
+    flipped: NDArray[np.bool_]
+    reverse: NDArray[np.int64]
+    representative: NDArray[np.int64]
+
+    @classmethod
+    def find(
+        cls,
+        group: SpaceGroup,
+        cell: NDArray,
+        scaled: NDArray,
+        pbc: NDArray,
+        cutoff: float,
+        *,
+        include: NDArray | None = None,
+    ) -> PairOrbits:
+        """List and classify all pairs shorter than ``cutoff`` (Å) between the sites marked by ``include``."""
+        i, j, vectors, cells = primitive_neighbor_list(
+            "ijDS", pbc, cell, scaled @ cell, float(cutoff), use_scaled_positions=False
+        )
+        if include is not None:
+            mask = include[i] & include[j]
+            i, j, vectors, cells = i[mask], j[mask], vectors[mask], cells[mask]
+        length = np.round(np.linalg.norm(vectors, axis=1), 4)
+        order = np.lexsort((*np.round(-vectors.T[::-1], 4), length, i))
+        i, j, vectors, cells, length = i[order], j[order], vectors[order], cells[order].astype(np.int64), length[order]
+        row = {(a, b, *c): r for r, (a, b, c) in enumerate(zip(i.tolist(), j.tolist(), cells.tolist(), strict=True))}
+        n = len(i)
+        reverse = np.array([row[(b, a, *(-np.array(c)))] for a, b, c in zip(i.tolist(), j.tolist(), cells, strict=True)], int)
+        directed, undirected = np.full(n, -1), np.full(n, -1)
+        operation, flipped = np.zeros(n, int), np.zeros(n, bool)
+        images = np.empty((group.n_ops, n), dtype=np.int64)
+        for op in range(group.n_ops):
+            b0, n0 = group.apply(op, i, np.zeros((n, 3), int))
+            b1, n1 = group.apply(op, j, cells)
+            rel = n1 - n0
+            images[op] = [row[(a, b, *c)] for a, b, c in zip(b0.tolist(), b1.tolist(), rel.tolist(), strict=True)]
+        n_directed = 0
+        representative: list[int] = []
+        for r in np.lexsort((np.arange(n), length)):
+            if directed[r] < 0:
+                directed[np.unique(images[:, r])] = n_directed
+                n_directed += 1
+            if undirected[r] < 0:
+                for op in range(group.n_ops):
+                    for target, flip in ((images[op, r], False), (reverse[images[op, r]], True)):
+                        if undirected[target] < 0:
+                            undirected[target], operation[target], flipped[target] = len(representative), op, flip
+                representative.append(int(r))
+        return cls(
+            i, j, cells, vectors, directed, undirected, operation, flipped, reverse, np.array(representative, dtype=np.int64)
+        )

@@ -1,0 +1,1 @@
+"""Rates on the lattice: lattice gases, sampling of states, rates from barriers."""

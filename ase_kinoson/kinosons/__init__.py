@@ -1,0 +1,1 @@
+"""What each jump contributes to diffusion."""

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import spglib
 from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import ArrayLike, NDArray
 
-from ase_kinoson.crystal.symmetry import SpaceGroup, primitive_cell
+from ase_kinoson.crystal.symmetry import SpaceGroup, find_operations, find_standard, primitive_cell
 from ase_kinoson.errors import KinosonWarning, StructureError
 
 if TYPE_CHECKING:
@@ -326,10 +325,10 @@ class Alloy:
             raise StructureError(f"found interstitial species {species!r}; expected a chemical element; correct it")
         cartesian = np.atleast_2d(np.asarray(sites, dtype=float)) @ (self.conventional @ self.cell)
         start = cartesian @ np.linalg.inv(self.cell)
-        found = spglib.get_symmetry((self.cell, self.scaled_positions, self.site_sublattice + 1), symprec=1e-3)
+        rotations, translations = find_operations(self.cell, self.scaled_positions, self.site_sublattice, 1e-3)
         copies: list[NDArray] = []
         for x in start:
-            for w, t in zip(found["rotations"], found["translations"], strict=True):
+            for w, t in zip(rotations, translations, strict=True):
                 image = (w @ x + t + 1e-6) % 1.0 - 1e-6
                 known = np.array(copies).reshape(-1, 3) - image
                 if not np.any(np.linalg.norm((known - np.rint(known)) @ self.cell, axis=1) < 1e-2):
@@ -444,7 +443,7 @@ def _conventional(
     own = cell @ np.linalg.inv(primitive)
     chosen = own
     if pbc.all():
-        data = spglib.get_symmetry_dataset((cell, scaled, kinds + 1), symprec=symprec)
+        data = find_standard(cell, scaled, kinds, symprec)
         standard = np.linalg.inv(data.transformation_matrix).T @ own
         if abs(abs(np.linalg.det(standard)) - abs(np.linalg.det(own))) > 1e-3:
             chosen = standard

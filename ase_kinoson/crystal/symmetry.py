@@ -7,6 +7,7 @@ Every operation of the group maps ``(b, n)`` to ``(basis_map[b], W n + offset[b]
 from __future__ import annotations
 
 import itertools
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,36 @@ from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.errors import StructureError
 
-__all__ = ["PairOrbits", "SpaceGroup", "primitive_cell"]
+__all__ = ["PairOrbits", "SpaceGroup", "find_operations", "find_standard", "primitive_cell"]
+
+
+def find_operations(cell: NDArray, scaled: NDArray, kinds: NDArray, symprec: float) -> tuple[NDArray, NDArray]:
+    """Rotations (n, 3, 3) and translations (n, 3) of a crystal, in scaled coordinates.
+
+    Raises
+    ------
+    StructureError
+        If spglib cannot make sense of the crystal.
+    """
+    data = find_standard(cell, scaled, kinds, symprec)
+    return data.rotations, data.translations
+
+
+def find_standard(cell: NDArray, scaled: NDArray, kinds: NDArray, symprec: float) -> spglib.SpglibDataset:
+    """Symmetry data set of spglib; ``kinds`` are whole numbers ≥ 0 that tell sites apart."""
+    with warnings.catch_warnings():
+        # spglib announces a change of its error handling at every call; both ways end in the message below
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            data = spglib.get_symmetry_dataset((cell, scaled, np.asarray(kinds) + 1), symprec=symprec)
+        except Exception:
+            data = None
+    if data is None:
+        raise StructureError(
+            f"spglib found no symmetry for a cell with {len(scaled)} sites at symprec={symprec} Å; expected distinct "
+            "sites in a non-degenerate cell; check for overlapping sites or a zero cell vector"
+        )
+    return data
 
 
 @dataclass(frozen=True)
@@ -89,17 +119,12 @@ class SpaceGroup:
         symprec
             Tolerance, Å.
         """
-        kinds = np.asarray(kinds) + 1
-        found = spglib.get_symmetry((cell, scaled, kinds), symprec=symprec)
-        if found is None:
-            raise StructureError(
-                f"spglib found no symmetry for a cell with {len(scaled)} sites at symprec={symprec} Å; expected distinct "
-                "sites in a non-degenerate cell; check for overlapping sites or a zero cell vector"
-            )
+        kinds = np.asarray(kinds)
+        rotations, translations = find_operations(cell, scaled, kinds, symprec)
         pbc = np.asarray(pbc, dtype=bool)
         lattice = cell.T
         keep_w, keep_b, keep_o, keep_c = [], [], [], []
-        for w, t in zip(found["rotations"], found["translations"], strict=True):
+        for w, t in zip(rotations, translations, strict=True):
             if np.any(w[np.ix_(pbc, ~pbc)]) or np.any(w[np.ix_(~pbc, pbc)]):
                 continue
             image = scaled @ w.T + t
@@ -135,14 +160,9 @@ def primitive_cell(
     index : ndarray of int, shape (n_basis,)
         For each primitive basis site, one site of the input that it stands for.
     """
-    found = spglib.get_symmetry((cell, scaled, kinds + 1), symprec=symprec)
-    if found is None:
-        raise StructureError(
-            f"spglib found no symmetry for the {len(scaled)} sites given; expected distinct sites in a non-degenerate "
-            "cell; check for overlapping sites"
-        )
-    identity = np.all(found["rotations"] == np.eye(3, dtype=int), axis=(1, 2))
-    shifts = found["translations"][identity]
+    rotations, translations = find_operations(cell, scaled, kinds, symprec)
+    identity = np.all(rotations == np.eye(3, dtype=int), axis=(1, 2))
+    shifts = translations[identity]
     shifts = shifts - np.rint(shifts)
     shifts = shifts[np.all(np.abs(shifts[:, ~pbc] @ cell[~pbc]) < symprec, axis=1)] if (~pbc).any() else shifts
     n = len(shifts)

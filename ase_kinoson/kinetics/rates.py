@@ -136,6 +136,14 @@ class Rates:
         barrier = self.source.jump_energies(occupations, carriers).barrier
         return rates_from_barriers(barrier, self.temperature_K, attempt_frequency=self.attempt_frequency)
 
+    def state_energies(self, occupations: NDArray) -> NDArray[np.float64] | None:
+        """Energies of states, eV, shape (n_states,), with a common zero; None where the source has barriers only."""
+        if hasattr(self.source, "state_energies"):
+            return np.asarray(self.source.state_energies(occupations), dtype=float)
+        if getattr(self.source, "energy", None) is not None:
+            return np.asarray(self.source.energy.energies(occupations), dtype=float)
+        return np.zeros(len(occupations)) if hasattr(self.source, "energy") else None
+
     def log_weights(self, occupations: NDArray) -> NDArray[np.float64]:
         """Logarithm of the equilibrium weights, −E/k_BT, shape (n_states,); 0 for gases without energies."""
         model = getattr(self.source, "energy", None)

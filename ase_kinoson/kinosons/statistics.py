@@ -1,0 +1,110 @@
+"""Weighted averages over states with bootstrap errors.
+
+States of one group (one chain, one arrangement) are resampled together; ratios are formed inside each resample, so that what
+numerator and denominator have in common cancels in the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ase_kinoson.errors import StatesError
+
+__all__ = ["Bootstrap", "Quantity"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number (or array) with its error, unit and kind.
+
+    Attributes
+    ----------
+    value : float or ndarray
+    error : float or ndarray
+        One standard error; 0 for exact results.
+    unit : str
+    kind : str
+        ``"bound"`` (rigorous upper bound), ``"estimate"`` (error of second order in y), ``"ratio"``, ``"corrected"``, ``"exact"`` or
+        ``"not a bound"`` (states that are no equilibrium sample).
+    """
+
+    value: float | NDArray[np.float64]
+    error: float | NDArray[np.float64]
+    unit: str
+    kind: str
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __str__(self) -> str:
+        if np.ndim(self.value) == 0:
+            return f"{float(self.value):.4g} ± {float(self.error):.2g} {self.unit} ({self.kind})"
+        return f"{np.array2string(np.asarray(self.value), precision=4)} {self.unit} ({self.kind})"
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {
+            "value": np.asarray(self.value).tolist(),
+            "error": np.asarray(self.error).tolist(),
+            "unit": self.unit,
+            "kind": self.kind,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """Resampling weights over groups of states.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (n_states,)
+        Statistical weights of the states, sum 1.
+    resampled : ndarray, shape (n_resamples, n_states)
+        Weights of the states in each resample, rows sum to 1.
+    """
+
+    weights: NDArray[np.float64]
+    resampled: NDArray[np.float64]
+
+    @classmethod
+    def over(cls, weights: NDArray, groups: NDArray, *, n_resamples: int = 400, seed: int = 0) -> Bootstrap:
+        """Draw resamples of whole groups with replacement (Efron and Tibshirani 1993).
+
+        Raises
+        ------
+        StatesError
+            If there are no states.
+        """
+        if len(weights) == 0:
+            raise StatesError("found no states to average over; expected at least one; sample or compute some first")
+        names, member = np.unique(groups, return_inverse=True)
+        rng = np.random.default_rng(seed)
+        counts = rng.multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=n_resamples)
+        drawn = counts[:, member] * weights
+        total = drawn.sum(axis=1, keepdims=True)
+        drawn = np.where(total > 0, drawn / np.where(total > 0, total, 1.0), weights)
+        return cls(np.asarray(weights) / np.sum(weights), drawn)
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether there are at least two groups, so that an error can be stated."""
+        return bool(np.any(np.ptp(self.resampled, axis=0) > 0))
+
+    def means(self, values: NDArray) -> tuple[NDArray, NDArray]:
+        """Weighted mean, shape (...), and its resamples, shape (n_resamples, ...), of per-state values, shape (n_states, ...)."""
+        flat = np.asarray(values, dtype=float).reshape(len(self.weights), -1)
+        shape = np.shape(values)[1:]
+        return (self.weights @ flat).reshape(shape), (self.resampled @ flat).reshape(-1, *shape)
+
+    def estimate(self, function: Callable[..., NDArray], *values: NDArray) -> tuple[NDArray, NDArray]:
+        """Value and standard error of a function of weighted means; the error is NaN where it cannot be known."""
+        pairs = [self.means(v) for v in values]
+        value = np.asarray(function(*(m for m, _ in pairs)))
+        if not self.has_errors:
+            return value, np.full_like(np.asarray(value, dtype=float), np.nan)
+        spread = np.array([function(*(r[i] for _, r in pairs)) for i in range(len(self.resampled))])
+        return value, spread.std(axis=0, ddof=1)

@@ -42,6 +42,7 @@ def thermal_energy(temperature_K: float) -> float:
 
     if not 0.0 < float(temperature_K) < float("inf"):
         raise KinosonError(
-            f"found temperature_K={temperature_K!r}; expected a positive number of kelvin; give the absolute temperature"
+            f"found temperature_K={temperature_K!r}; expected a positive number of kelvin; give the absolute "
+            "temperature"
         )
     return BOLTZMANN_EV_PER_K * float(temperature_K)

@@ -64,7 +64,8 @@ class Sublattice:
     @property
     def vacant_fraction(self) -> float:
         """Fraction of the sites that are empty on average."""
-        return 0.0 if self.interstitial else max(0.0, 1.0 - self.occupancy)
+        empty = 1.0 - self.occupancy
+        return empty if empty > 1e-6 and not self.interstitial else 0.0  # thirds do not sum to 1 exactly
 
     @property
     def is_disordered(self) -> bool:
@@ -128,7 +129,8 @@ class Alloy:
                 symbol = getattr(specie, "symbol", str(specie))
                 if symbol not in atomic_numbers:
                     raise StructureError(
-                        f"site at {np.round(site.frac_coords, 4).tolist()} holds {specie!s}; expected chemical elements; "
+                        f"site at {np.round(site.frac_coords, 4).tolist()} holds {specie!s}; expected chemical "
+                        "elements; "
                         "replace dummy species by elements"
                     )
                 amounts[symbol] = amounts.get(symbol, 0.0) + float(amount)
@@ -163,11 +165,13 @@ class Alloy:
         if "occupancy" in atoms.info:
             raise StructureError(
                 "found info['occupancy']: this Atoms was read from a disordered CIF and ASE kept one element per site; "
-                "expected the average composition; read the file with Alloy.from_file(path) or pass a pymatgen Structure"
+                "expected the average composition; read the file with Alloy.from_file(path) or pass a pymatgen "
+                "Structure"
             )
         if len(atoms) == 0 or abs(atoms.cell.volume) < 1e-6:
             raise StructureError(
-                f"found {len(atoms)} atoms in a cell of volume {atoms.cell.volume:.3g} Å³; expected a crystal; set atoms.cell "
+                f"found {len(atoms)} atoms in a cell of volume {atoms.cell.volume:.3g} Å³; expected a crystal; "
+                "set atoms.cell "
                 "(give a two-dimensional lattice a vacuum along the third axis)"
             )
         keys: list[str | int]
@@ -179,7 +183,8 @@ class Alloy:
         for key in given:
             if key not in keys:
                 raise StructureError(
-                    f"the composition names {key!r}, which no site carries; expected one of {sorted(set(map(str, keys)))}; "
+                    f"the composition names {key!r}, which no site carries; expected one of "
+                    f"{sorted(set(map(str, keys)))}; "
                     "name the species (or sublattice numbers) of the parent Atoms"
                 )
         symbols = atoms.get_chemical_symbols()
@@ -223,7 +228,8 @@ class Alloy:
                     else f"a file that pymatgen cannot read ({error})"
                 )
                 raise StructureError(
-                    f"found {hint} in {path.name}; expected site occupancies between 0 and 1; correct _atom_site_occupancy"
+                    f"found {hint} in {path.name}; expected site occupancies between 0 and 1; correct "
+                    "_atom_site_occupancy"
                 ) from error
             return cls.from_structure(structure, mobile=mobile, symprec=symprec)
         import ase.io
@@ -266,11 +272,14 @@ class Alloy:
             for symbol, amount in amounts.items():
                 if symbol not in atomic_numbers or symbol == VACANCY:
                     raise StructureError(
-                        f"found species {symbol!r} at {where}; expected a chemical element; vacant sites are written as "
+                        f"found species {symbol!r} at {where}; expected a chemical element; vacant sites are "
+                        "written as "
                         "occupancies below 1"
                     )
-                if amount < 0:
-                    raise StructureError(f"found occupancy {amount} of {symbol} at {where}; expected 0 to 1; correct it")
+                if not 0 <= amount <= 1 + 1e-6:
+                    raise StructureError(
+                        f"found occupancy {amount} of {symbol} at {where}; expected 0 to 1; correct it"
+                    )
         table: dict[tuple, int] = {}
         kinds = np.empty(len(scaled), dtype=np.int64)
         for i, amounts in enumerate(compositions):
@@ -284,7 +293,8 @@ class Alloy:
         for name in chosen:
             if name not in {label for label, _ in entries}:
                 raise StructureError(
-                    f"mobile names the sublattice {name!r}; expected one of {[label for label, _ in entries]}; choose from these"
+                    f"mobile names the sublattice {name!r}; expected one of {[label for label, _ in entries]}; "
+                    "choose from these"
                 )
         sublattices = tuple(Sublattice(label, clean, mobile=label in chosen) for label, clean in entries)
         if len({s.name for s in sublattices}) != len(sublattices):
@@ -338,9 +348,12 @@ class Alloy:
         nearest = np.linalg.norm((gap - np.rint(gap)) @ self.cell, axis=-1).min()
         if nearest < 0.3:
             raise StructureError(
-                f"an interstitial site lies {nearest:.3f} Å from a host site; expected an empty place; check the scaled positions"
+                f"an interstitial site lies {nearest:.3f} Å from a host site; expected an empty place; check the "
+                "scaled positions"
             )
-        subs = tuple(Sublattice(s.name, s.composition, mobile=False, interstitial=s.interstitial) for s in self.sublattices)
+        subs = tuple(
+            Sublattice(s.name, s.composition, mobile=False, interstitial=s.interstitial) for s in self.sublattices
+        )
         extra = Sublattice(name, ((species, 0.0),), mobile=True, interstitial=True)
         return Alloy(
             self.cell,
@@ -399,7 +412,9 @@ class Alloy:
             "cell": np.round(self.cell, 6).tolist(),
             "sites": np.round(self.scaled_positions, 6).tolist(),
             "sublattice": self.site_sublattice.tolist(),
-            "composition": [[s.name, list(map(list, s.composition)), s.mobile, s.interstitial] for s in self.sublattices],
+            "composition": [
+                [s.name, list(map(list, s.composition)), s.mobile, s.interstitial] for s in self.sublattices
+            ],
             "pbc": self.pbc.tolist(),
         }
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]

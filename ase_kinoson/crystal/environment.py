@@ -1,6 +1,7 @@
 """Sites around a carrier and around a jump, and how the point group permutes them.
 
-Environments of symmetry-equivalent sites are listed in corresponding order, each in the frame of its class, so that one set
+Environments of symmetry-equivalent sites are listed in corresponding order, each in the frame of its class, so that
+one set
 of weights serves the whole class. A frame is the rotation that carries the representative onto the site.
 """
 
@@ -119,11 +120,13 @@ class CarrierEnvironment:
         class_of_basis = np.full(alloy.n_basis, -1)
         basis: list[NDArray] = [np.empty(0, int)] * alloy.n_basis
         listed: list[NDArray] = [np.empty((0, 3), int)] * alloy.n_basis
-        classes = []
+        classes: list[EnvironmentClass] = []
         for label in np.unique(orbits[orbits >= 0]):
             rep = int(np.flatnonzero(orbits == label)[0])
             own = np.flatnonzero(i == rep)
-            order = own[np.lexsort((*np.round(-vectors[own].T[::-1], 4), np.round(np.linalg.norm(vectors[own], axis=1), 4)))]
+            order = own[
+                np.lexsort((*np.round(-vectors[own].T[::-1], 4), np.round(np.linalg.norm(vectors[own], axis=1), 4)))
+            ]
             b, n, v = j[order], cells[order], vectors[order]
             stay = [op for op in range(group.n_ops) if group.basis_map[op, rep] == rep]
             row = {(int(x), *map(int, y)): e for e, (x, y) in enumerate(zip(b, n, strict=True))}
@@ -205,8 +208,8 @@ class JumpEnvironment:
             for end, origin in ((a, np.zeros(3, int)), (c, n)):
                 for x, y in zip(j[i == end], shifts[i == end] + origin, strict=True):
                     sites[(int(x), *map(int, y))] = None
-            for end in ((a, 0, 0, 0), (c, *map(int, n))):
-                sites.pop(end, None)
+            for own in ((a, 0, 0, 0), (c, *map(int, n))):
+                sites.pop(own, None)
             keys = list(sites)
             b = np.array([s[0] for s in keys], dtype=np.int64)
             m = np.array([s[1:] for s in keys], dtype=np.int64).reshape(-1, 3)
@@ -266,7 +269,9 @@ class JumpEnvironment:
         c = np.asarray(carriers, dtype=np.int64)
         b = self.network.basis_of(c)
         flat = self.cells[b].reshape(len(c), -1, 3)
-        found = self.network.supercell.neighbors(c, self.basis[b].reshape(len(c), -1), flat).reshape(self.basis[b].shape)
+        found = self.network.supercell.neighbors(c, self.basis[b].reshape(len(c), -1), flat).reshape(
+            self.basis[b].shape
+        )
         ends = (found == c[:, None, None]) | (found == self.network.targets(c)[:, :, None])
         return np.where((self.basis[b] >= 0) & ~ends, found, -1)
 
@@ -306,7 +311,9 @@ class PairTable:
 
         alloy = cell.alloy
         varying = alloy.varying_basis
-        pairs = PairOrbits.find(alloy.space_group, alloy.cell, alloy.scaled_positions, alloy.pbc, cutoff, include=varying)
+        pairs = PairOrbits.find(
+            alloy.space_group, alloy.cell, alloy.scaled_positions, alloy.pbc, cutoff, include=varying
+        )
         rows = [np.flatnonzero(pairs.start == b) for b in range(alloy.n_basis)]
         n_max = max(map(len, rows), default=0)
         partner = np.full((alloy.n_basis, n_max), -1)

@@ -24,7 +24,8 @@ NEAREST_TOLERANCE = 1.1
 class JumpNetwork:
     """Jumps of one carrier on a supercell.
 
-    Jump ``k`` of a carrier on a site with basis index ``b`` is row ``[b, k]`` of the tables; where sites have fewer jumps
+    Jump ``k`` of a carrier on a site with basis index ``b`` is row ``[b, k]`` of the tables; where sites have fewer
+    jumps
     than the maximum J, rows are padded and ``exists`` is False.
 
     Attributes
@@ -75,7 +76,8 @@ class JumpNetwork:
         cell
             The supercell.
         cutoff
-            All pairs up to this length jump, Å. Default: nearest neighbours (up to 10 % longer than the shortest bond of
+            All pairs up to this length jump, Å. Default: nearest neighbours (up to 10 % longer than the shortest
+            bond of
             either end).
         mechanism
             ``"vacancy"`` or ``"interstitial"``; default: what the alloy holds.
@@ -93,7 +95,8 @@ class JumpNetwork:
         if sites is not None:
             if mechanism != "interstitial" or species is None:
                 raise StructureError(
-                    f"found sites= with mechanism={mechanism!r} and species={species!r}; expected mechanism='interstitial' and "
+                    f"found sites= with mechanism={mechanism!r} and species={species!r}; expected "
+                    "mechanism='interstitial' and "
                     "the symbol of the interstitial atom; pass both"
                 )
             cell = Supercell(cell.alloy.with_interstitials(species, sites), cell.matrix)
@@ -123,7 +126,8 @@ class JumpNetwork:
     def _from_rows(cls, cell: Supercell, pairs: PairOrbits, rows: NDArray) -> JumpNetwork:
         if len(rows) == 0:
             raise StructureError(
-                "found no jump between mobile sites; expected at least one; increase cutoff= (Å) or check the mobile sublattices"
+                "found no jump between mobile sites; expected at least one; increase cutoff= (Å) or check the "
+                "mobile sublattices"
             )
         n_basis = cell.alloy.n_basis
         per_site = [rows[pairs.start[rows] == b] for b in range(n_basis)]
@@ -159,8 +163,10 @@ class JumpNetwork:
             if b in targets or len(set(targets.tolist())) != len(targets):
                 lengths = np.linalg.norm(self.supercell.cell, axis=1)
                 raise StructureError(
-                    f"the supercell (vectors of {np.round(lengths, 2).tolist()} Å, {self.supercell.n_sites} sites) is so small that a "
-                    "jump sees its own periodic image; expected different targets for all jumps of a site; use a larger supercell"
+                    f"the supercell (vectors of {np.round(lengths, 2).tolist()} Å, {self.supercell.n_sites} "
+                    "sites) is so small that a "
+                    "jump sees its own periodic image; expected different targets for all jumps of a site; use a "
+                    "larger supercell"
                 )
 
     def restrict(self, classes: Sequence[int]) -> JumpNetwork:
@@ -265,7 +271,9 @@ class JumpNetwork:
         c = np.asarray(carriers, dtype=np.int64)
         t = self.targets(c)[np.arange(len(c)), np.asarray(jumps)]
         if np.any(t < 0):
-            raise MappingError("a jump that does not exist was asked for; expected indices where exists is True; check them")
+            raise MappingError(
+                "a jump that does not exist was asked for; expected indices where exists is True; check them"
+            )
         new = occupations.copy()
         rows = np.arange(len(c))
         new[rows, c], new[rows, t] = occupations[rows, t], occupations[rows, c]
@@ -274,7 +282,8 @@ class JumpNetwork:
     def __repr__(self) -> str:
         lengths = ", ".join(f"{x:.3f}" for x in self.lengths)
         return (
-            f"JumpNetwork({self.mechanism}, up to {self.n_jumps} jumps per site, {self.n_classes} classes of length {lengths} Å)"
+            f"JumpNetwork({self.mechanism}, up to {self.n_jumps} jumps per site, "
+            f"{self.n_classes} classes of length {lengths} Å)"
         )
 
 

@@ -20,7 +20,8 @@ from ase_kinoson.errors import StatesError
 __all__ = ["ENSEMBLES", "States"]
 
 ENSEMBLES = ("equilibrium", "quenched", "random")
-"""``equilibrium``: all atoms exchange at T. ``quenched``: random frozen atoms, the vacancy equilibrates. ``random``: neither."""
+"""``equilibrium``: all atoms exchange at T. ``quenched``: random frozen atoms, the vacancy equilibrates. ``random``:
+neither."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +69,13 @@ class States:
         for name in ("carriers", "weights", "groups"):
             if np.shape(getattr(self, name)) != (n,):
                 raise StatesError(
-                    f"found {name} of shape {np.shape(getattr(self, name))} for {n} states; expected ({n},); give one per state"
+                    f"found {name} of shape {np.shape(getattr(self, name))} for {n} states; expected ({n},); give "
+                    "one per state"
                 )
         if n and not (np.all(np.isfinite(self.weights)) and self.weights.min() >= 0 and self.weights.sum() > 0):
-            raise StatesError("found weights that are negative, not finite or all zero; expected positive numbers; correct them")
+            raise StatesError(
+                "found weights that are negative, not finite or all zero; expected positive numbers; correct them"
+            )
 
     @classmethod
     def from_occupations(
@@ -178,7 +182,9 @@ class States:
         try:
             images = ase.io.read(path, index=":", format="extxyz")
         except Exception as error:
-            raise StatesError(f"cannot read states from {path} ({error}); expected extended XYZ; write them again") from error
+            raise StatesError(
+                f"cannot read states from {path} ({error}); expected extended XYZ; write them again"
+            ) from error
         if not images:
             raise StatesError(f"found no states in {path}; expected at least one; sample states first")
         first = images[0].info
@@ -186,13 +192,14 @@ class States:
         about = json.loads(about) if isinstance(about, str) else dict(about)
         if about.get("supercell", supercell.fingerprint) != supercell.fingerprint:
             raise StatesError(
-                f"the states in {path} were written for another supercell; expected {supercell.n_sites} sites of this alloy; "
+                f"the states in {path} were written for another supercell; expected {supercell.n_sites} sites of "
+                "this alloy; "
                 "use the supercell they were sampled on"
             )
         energies = [a.info.get("model_energy") for a in images]
         occupations = []
         for atoms in images:
-            if "site" in atoms.arrays and len(atoms) == len(set(atoms.arrays["site"])):
+            if "supercell" in about and "site" in atoms.arrays and len(atoms) == len(set(atoms.arrays["site"])):
                 row = np.zeros(supercell.n_sites, dtype=np.int8)
                 row[atoms.arrays["site"]] = [supercell.species.index(s) for s in atoms.get_chemical_symbols()]
                 occupations.append(row)
@@ -211,5 +218,10 @@ class States:
         )
 
 
-def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in data.items()}
+def _plain(data: Any) -> Any:
+    """Turn numpy arrays and numbers at any depth into what JSON knows."""
+    if isinstance(data, Mapping):
+        return {str(k): _plain(v) for k, v in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_plain(v) for v in data]
+    return data.tolist() if isinstance(data, (np.ndarray, np.generic)) else data

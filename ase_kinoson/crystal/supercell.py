@@ -70,7 +70,8 @@ class Supercell:
             given = np.diag(given)
         if given.shape != (3, 3) or round(np.linalg.det(given)) == 0:
             raise StructureError(
-                f"found supercell size {np.asarray(size).tolist()}; expected one integer, three integers or a non-singular 3x3 "
+                f"found supercell size {np.asarray(size).tolist()}; expected one integer, three integers or a "
+                "non-singular 3x3 "
                 "integer matrix; correct it"
             )
         if of not in ("conventional", "primitive"):
@@ -289,21 +290,23 @@ class Supercell:
         """
         if "occupancy" in atoms.info:
             raise MappingError(
-                "found info['occupancy']: a disordered CIF read by ASE is an average, not an arrangement of atoms; expected "
+                "found info['occupancy']: a disordered CIF read by ASE is an average, not an arrangement of "
+                "atoms; expected "
                 "one atom per site; decorate it with Alloy.from_file(path) and sample_states"
             )
         strain = np.linalg.solve(self.cell, np.array(atoms.cell)) if abs(atoms.cell.volume) > 1e-9 else np.zeros((3, 3))
         if np.abs(strain - np.eye(3)).max() > 0.1:
             raise MappingError(
-                f"found the cell {np.round(np.array(atoms.cell), 3).tolist()} Å; expected {np.round(self.cell, 3).tolist()} Å within "
+                f"found the cell {np.round(np.array(atoms.cell), 3).tolist()} Å; expected "
+                f"{np.round(self.cell, 3).tolist()} Å within "
                 "10 %; use the cell vectors of the supercell, in the same orientation"
             )
         codes = self._codes(atoms)
         site_allowed = self._allowed
         limit = 0.45 * self._shortest if tolerance is None else float(tolerance)
         base = atoms.get_scaled_positions(wrap=False) @ self.cell
-        start = np.flatnonzero(site_allowed[codes[0]])[: 4 * self.alloy.n_basis] if len(codes) else []
-        best: tuple[float, NDArray, NDArray] | None = None
+        start = np.flatnonzero(site_allowed[codes[0]])[: 4 * self.alloy.n_basis] if len(codes) else np.empty(0, int)
+        best: tuple[float, float, NDArray, NDArray] | None = None
         anchors = [np.zeros(3)] + [self.positions[s] - base[0] for s in start]
         for anchor in anchors:
             drift = self._wrap(anchor)
@@ -317,22 +320,25 @@ class Supercell:
                     break
             vectors = self._wrap(base + drift - self.positions[sites])
             worst = float(np.linalg.norm(vectors, axis=1).max()) if cost < 1e6 else np.inf
-            if best is None or worst < best[0] - 1e-6:
-                best = (worst, sites, vectors)
-            if best[0] < limit:
-                break
+            spread = float(np.square(vectors).sum(axis=1).mean()) if cost < 1e6 else np.inf
+            if best is None or spread < best[0] - 1e-6:
+                best = (spread, worst, sites, vectors)
+            if best[1] < 0.125 * self._shortest:
+                break  # otherwise a drift may have put planes on wrong sites within the tolerance: try the others
         assert best is not None
-        worst, sites, vectors = best
+        _, worst, sites, vectors = best
         if not worst <= limit:
             lengths = np.linalg.norm(vectors, axis=1)
             if np.isfinite(worst):
                 i = int(lengths.argmax())
                 raise MappingError(
-                    f"atom {i} ({atoms.symbols[i]}) lies {lengths[i]:.2f} Å from its site; expected at most {limit:.2f} Å; "
+                    f"atom {i} ({atoms.symbols[i]}) lies {lengths[i]:.2f} Å from its site; expected at most "
+                    f"{limit:.2f} Å; "
                     "relax the structure, or pass a larger tolerance"
                 )
             raise MappingError(
-                "the atoms do not fit the sublattices (a species has fewer sites than atoms); expected the species of the "
+                "the atoms do not fit the sublattices (a species has fewer sites than atoms); expected the "
+                "species of the "
                 f"alloy on their sites; allowed: {self._allowed_text()}"
             )
         occupation = np.zeros(self.n_sites, dtype=np.int8)
@@ -359,7 +365,8 @@ class Supercell:
         if len(found) != 1:
             what = "interstitial atoms" if self.alloy.is_interstitial else "vacancies"
             raise MappingError(
-                f"found {len(found)} {what} (sites {found[:5].tolist()}) among {len(self.mobile_sites)} mobile sites; expected "
+                f"found {len(found)} {what} (sites {found[:5].tolist()}) among {len(self.mobile_sites)} mobile "
+                "sites; expected "
                 "exactly one per cell; the method treats one carrier at a time"
             )
         return int(found[0])
@@ -369,11 +376,13 @@ class Supercell:
         codes = np.asarray(occupation)
         if codes.shape[-1:] != (self.n_sites,):
             raise MappingError(
-                f"found occupations of shape {codes.shape}; expected (..., {self.n_sites}); use the supercell they belong to"
+                f"found occupations of shape {codes.shape}; expected (..., {self.n_sites}); use the supercell "
+                "they belong to"
             )
         if codes.size and (codes.min() < 0 or codes.max() >= len(self.species)):
             raise MappingError(
-                f"found species codes from {codes.min()} to {codes.max()}; expected 0 to {len(self.species) - 1} ({self.species})"
+                f"found species codes from {codes.min()} to {codes.max()}; expected 0 to {len(self.species) - 1} "
+                f"({self.species})"
             )
         return codes.astype(np.int8)
 
@@ -389,7 +398,10 @@ class Supercell:
 
     @cached_property
     def _allowed(self) -> NDArray[np.bool_]:
-        """Marks which species code may sit on which site, shape (n_species, n_sites); mobile sublattices share species."""
+        """Marks which species code may sit on which site, shape (n_species, n_sites).
+
+        Mobile sublattices share their species.
+        """
         subs = self.alloy.sublattices
         shared = {s for sub in subs if sub.mobile and not sub.interstitial for s in sub.species}
         table = np.zeros((len(self.species), self.n_sites), dtype=bool)
@@ -414,7 +426,8 @@ class Supercell:
             missing = self.n_sites - len(atoms)
             found = f"{missing} vacancies" if missing > 0 else "no vacancy" if missing == 0 else "more atoms than sites"
             raise MappingError(
-                f"found {len(atoms)} atoms on {self.n_sites} sites ({found}); expected {atoms_expected}, exactly one vacancy; "
+                f"found {len(atoms)} atoms on {self.n_sites} sites ({found}); expected {atoms_expected}, exactly "
+                "one vacancy; "
                 "remove or add atoms"
             )
         if len(atoms) > self.n_sites:

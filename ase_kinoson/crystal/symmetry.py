@@ -174,7 +174,9 @@ def primitive_cell(
     order = np.lexsort((*(-np.round(vectors.T, 6)), np.round(length, 6)))
     candidates = vectors[order][length[order] > symprec]
     fixed = [np.eye(3)[i] for i in range(3) if not pbc[i]]
-    flat = np.abs(candidates[:, ~pbc]).max(axis=1, initial=0.0) < 1e-9 if (~pbc).any() else np.ones(len(candidates), bool)
+    flat = (
+        np.abs(candidates[:, ~pbc]).max(axis=1, initial=0.0) < 1e-9 if (~pbc).any() else np.ones(len(candidates), bool)
+    )
     candidates = candidates[flat][:120]
     for trio in itertools.combinations(candidates, 3 - len(fixed)):
         rows = list(trio)
@@ -267,7 +269,9 @@ class PairOrbits:
         i, j, vectors, cells, length = i[order], j[order], vectors[order], cells[order].astype(np.int64), length[order]
         row = {(a, b, *c): r for r, (a, b, c) in enumerate(zip(i.tolist(), j.tolist(), cells.tolist(), strict=True))}
         n = len(i)
-        reverse = np.array([row[(b, a, *(-np.array(c)))] for a, b, c in zip(i.tolist(), j.tolist(), cells, strict=True)], int)
+        reverse = np.array(
+            [row[(b, a, *(-np.array(c)))] for a, b, c in zip(i.tolist(), j.tolist(), cells, strict=True)], int
+        )
         directed, undirected = np.full(n, -1), np.full(n, -1)
         operation, flipped = np.zeros(n, int), np.zeros(n, bool)
         images = np.empty((group.n_ops, n), dtype=np.int64)
@@ -289,5 +293,14 @@ class PairOrbits:
                             undirected[target], operation[target], flipped[target] = len(representative), op, flip
                 representative.append(int(r))
         return cls(
-            i, j, cells, vectors, directed, undirected, operation, flipped, reverse, np.array(representative, dtype=np.int64)
+            i,
+            j,
+            cells,
+            vectors,
+            directed,
+            undirected,
+            operation,
+            flipped,
+            reverse,
+            np.array(representative, dtype=np.int64),
         )

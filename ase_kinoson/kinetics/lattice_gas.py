@@ -1,6 +1,7 @@
 """Model alloys with exact detailed balance: rates and barriers without any saddle search.
 
-All of them are made without a lattice and bound to one with ``bind(network)``, which every function that takes a model does.
+All of them are made without a lattice and bound to one with ``bind(network)``, which every function that takes a
+model does.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class _BoundSpeciesRates:
 class RandomBarriers:
     """Rugged landscape: states of equal energy, barriers drawn from a Gaussian.
 
-    The draw is a hash of the moving species and of the occupants around the jump, taken over all operations that map the jump
+    The draw is a hash of the moving species and of the occupants around the jump, taken over all operations that map
+    the jump
     onto itself or its reverse, so that a jump, its reverse and all symmetric copies have one barrier.
 
     Parameters
@@ -195,7 +197,8 @@ class SiteBarriers:
         n_kinds = labels.max() + 1
         if len(self.site_energies) != n_kinds or len(self.saddle_energies) != network.n_classes:
             raise KinosonError(
-                f"found {len(self.site_energies)} site and {len(self.saddle_energies)} saddle energies; expected {n_kinds} and "
+                f"found {len(self.site_energies)} site and {len(self.saddle_energies)} saddle energies; expected "
+                f"{n_kinds} and "
                 f"{network.n_classes}, one per symmetry class; see JumpNetwork.classes"
             )
         return _BoundSiteBarriers(network, _SiteEnergy(network, np.array([*self.site_energies, np.nan])[labels]), self)

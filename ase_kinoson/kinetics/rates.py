@@ -52,7 +52,9 @@ def rates_from_barriers(
         )
     frequency = np.asarray(attempt_frequency, dtype=float)
     if not np.all((frequency > 0) & np.isfinite(frequency)):
-        raise KinosonError(f"found attempt_frequency={attempt_frequency!r}; expected a positive number in s⁻¹; correct it")
+        raise KinosonError(
+            f"found attempt_frequency={attempt_frequency!r}; expected a positive number in s⁻¹; correct it"
+        )
     return frequency * np.exp(-barrier / thermal_energy(temperature_K))
 
 
@@ -100,18 +102,21 @@ class Rates:
             source = source.bind(network)
         if not isinstance(source, (BarrierSource, RateSource)):
             raise ModelError(
-                f"found {type(source).__name__} as a source of barriers; expected Barriers, a BarrierModel or a lattice gas; "
+                f"found {type(source).__name__} as a source of barriers; expected Barriers, a BarrierModel or a "
+                "lattice gas; "
                 "pass one of these"
             )
         own = getattr(source, "network", network)
         if own.fingerprint != network.fingerprint:
             raise ModelError(
-                f"the barrier source knows other jumps ({own!r}) than asked for ({network!r}); expected the same lattice and "
+                f"the barrier source knows other jumps ({own!r}) than asked for ({network!r}); expected the same "
+                "lattice and "
                 "jumps; build both from one JumpNetwork"
             )
         if own.supercell.species != network.supercell.species:
             raise ModelError(
-                f"the barrier source knows the species {own.supercell.species[1:]}; expected {network.supercell.species[1:]}; "
+                f"the barrier source knows the species {own.supercell.species[1:]}; expected "
+                f"{network.supercell.species[1:]}; "
                 "train it on this alloy"
             )
         if own.supercell != network.supercell and hasattr(source, "on"):

@@ -1,12 +1,13 @@
 """The density of kinosons: over barriers and over their own size, and what it says about temperature.
 
-At fixed y and fixed weights of the states, Λ(β) = ∫ g(Q) e^{−βQ} dQ with g the density of kinosons over barriers. Averages
+At fixed y and fixed weights of the states, Λ(β) = ∫ g(Q) e^{−βQ} dQ with g the density of kinosons over barriers.
+Averages
 weighted by kinosons are written ⟨·⟩_κ; cumulants of Q in that average are the derivatives of ln Λ with respect to −β.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +124,8 @@ class KinosonDensity:
         result
             Output of :func:`~ase_kinoson.kinosons.transport.transport`.
         quantity
-            ``"vacancy"`` (default; ``"carrier"`` for an interstitial), ``"Cu"`` for Λ_aa of a species, ``"tracer_Cu"`` for Λ*_a.
+            ``"vacancy"`` (default; ``"carrier"`` for an interstitial), ``"Cu"`` for Λ_aa of a species,
+            ``"tracer_Cu"`` for Λ*_a.
         """
         table = result.kinosons
         default = "kinoson_vacancy" if "kinoson_vacancy" in table.columns else "kinoson_carrier"
@@ -174,8 +176,7 @@ class KinosonDensity:
         values, boot = self._per_state(self.kinoson, *columns)
         result = {}
         for i, s in enumerate(own):
-            value, error = boot.estimate(lambda a, b: b / a, values[:, 0], values[:, i + 1])
-            result[s] = Quantity(float(value), float(error), "1", self.kind)
+            result[s] = self._quantity(boot, lambda a, b: b / a, values[:, 0], values[:, i + 1], unit="1")
         return result
 
     def shares(self, fractions: Sequence[float] = (0.5, 0.9)) -> dict[float, float]:
@@ -191,13 +192,13 @@ class KinosonDensity:
         """⟨Q⟩_κ, eV: the slope −∂ln Λ/∂β at fixed relaxation and fixed weights of the states."""
         self._need(self.barrier, "barriers")
         values, boot = self._per_state(self.kinoson, self.kinoson * self._finite)
-        value, error = boot.estimate(lambda a, b: b / a, values[:, 0], values[:, 1])
-        return Quantity(float(value), float(error), "eV", self.kind)
+        return self._quantity(boot, lambda a, b: b / a, *values.T, unit="eV")
 
     def activation_energy(self) -> Quantity:
         """Activation energy E_a = −∂ln Λ/∂β = ⟨Q + E⟩_κ − ⟨E⟩_π, eV, E the energy of the state.
 
-        Λ is stationary in y, so the slope needs no derivative of y (Hellmann-Feynman); the energies account for the change of
+        Λ is stationary in y, so the slope needs no derivative of y (Hellmann-Feynman); the energies account for the
+        change of
         the weights of the states.
 
         Raises
@@ -212,11 +213,10 @@ class KinosonDensity:
         values, boot = self._per_state(
             self.kinoson, self.kinoson * (self._finite + energy), np.where(ones, energy, 0.0), np.where(ones, 1.0, 0.0)
         )
-        value, error = boot.estimate(lambda a, b, e, n: b / a - e / n, *values.T)
-        return Quantity(float(value), float(error), "eV", self.kind)
+        return self._quantity(boot, lambda a, b, e, n: b / a - e / n, *values.T, unit="eV")
 
     def fit_models(self) -> dict[str, DensityModel]:
-        """Analytic forms of Λ(T) around this temperature, from one to three cumulants of the barrier in the kinoson average."""
+        """Analytic forms of Λ(T) from one to three cumulants of the barrier in the kinoson average."""
         if self.temperature_K is None:
             raise KinosonError("found a result without temperature; expected one with barriers; use a barrier model")
         self._need(self.barrier, "barriers")
@@ -229,7 +229,8 @@ class KinosonDensity:
 
         value, error = boot.estimate(cumulants, *values.T)
         found = tuple(
-            Quantity(float(v), float(e), u, "estimate") for v, e, u in zip(value, error, ("eV", "eV^2", "eV^3"), strict=True)
+            Quantity(float(v), float(e), u, "estimate")
+            for v, e, u in zip(value, error, ("eV", "eV^2", "eV^3"), strict=True)
         )
         log = float(np.log(self.total))
         names = ("arrhenius", "gaussian", "third cumulant")
@@ -271,7 +272,16 @@ class KinosonDensity:
 
     def _need(self, column: NDArray, what: str) -> None:
         if np.isnan(column).any():
-            raise KinosonError(f"found no {what} in this result; expected a source that has them; use reference barriers or a model")
+            raise KinosonError(
+                f"found no {what} in this result; expected a source that has them; use reference barriers or a model"
+            )
+
+    def _quantity(self, boot: Bootstrap, function: Callable[..., NDArray], *values: NDArray, unit: str) -> Quantity:
+        """A slope or share is stationary in y where the coefficient is, but no bound: its kind is an estimate."""
+        value, error = boot.estimate(function, *values)
+        if self.kind == "exact":
+            return Quantity(float(value), 0.0, unit, "exact")
+        return Quantity(float(value), float(error), unit, "estimate" if self.kind == "bound" else self.kind)
 
     def _first_rows(self) -> NDArray[np.bool_]:
         first = np.zeros(len(self.state), dtype=bool)
@@ -288,7 +298,7 @@ class KinosonDensity:
 
     def _histogram(self, x: NDArray, bins: int | ArrayLike, label: str) -> Histogram:
         use = np.isfinite(x) & (self.contribution > 0)
-        edges = np.histogram_bin_edges(x[use], bins=bins)  # type: ignore[arg-type]
+        edges = np.histogram_bin_edges(x[use], bins=bins)
         own = sorted(set(self.species.tolist()))
         shares = {}
         for s in own:

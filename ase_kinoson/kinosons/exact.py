@@ -75,7 +75,8 @@ class StateSpace:
         total = len(starts) * prod(_arrangements(len(sites) - pool_carrier, c) for sites, c, pool_carrier in pools)
         if total > limit:
             raise KinosonError(
-                f"the cell has {total} states; expected at most {limit} to enumerate; use a smaller cell or run trajectories"
+                f"the cell has {total} states; expected at most {limit} to enumerate; use a smaller cell or run "
+                "trajectories"
             )
         rows, carriers = [], []
         code = {s: i for i, s in enumerate(cell.species)}
@@ -133,8 +134,10 @@ class StateSpace:
     def weights(self, rates: Rates, *, ensemble: str = "equilibrium") -> NDArray[np.float64]:
         """Return exact weights of the states, shape (n_states,), normalised.
 
-        ``"equilibrium"``: Boltzmann weights. ``"random"``: equal weights. ``"quenched"``: a random arrangement with the vacancy
-        on site c0; the vacancy is then moved to site i by exchanging it with the occupant of i, with probability proportional
+        ``"equilibrium"``: Boltzmann weights. ``"random"``: equal weights. ``"quenched"``: a random arrangement with
+        the vacancy
+        on site c0; the vacancy is then moved to site i by exchanging it with the occupant of i, with probability
+        proportional
         to the Boltzmann weight of the result, over all mobile i (vacancy mechanism only).
         """
         if ensemble == "random":
@@ -145,7 +148,8 @@ class StateSpace:
             return boltzmann / boltzmann.sum()
         if ensemble != "quenched" or self.network.mechanism != "vacancy":
             raise KinosonError(
-                f"found ensemble {ensemble!r} for a {self.network.mechanism}; expected 'equilibrium', 'random', or 'quenched' for "
+                f"found ensemble {ensemble!r} for a {self.network.mechanism}; expected 'equilibrium', 'random', "
+                "or 'quenched' for "
                 "vacancies; choose one"
             )
         cell = self.network.supercell
@@ -165,7 +169,9 @@ class StateSpace:
 
     def _key_lookup(self) -> Any:
         cell = self.network.supercell
-        index = {(int(c), row.tobytes()): i for i, (c, row) in enumerate(zip(self.carriers, self.occupations, strict=True))}
+        index = {
+            (int(c), row.tobytes()): i for i, (c, row) in enumerate(zip(self.carriers, self.occupations, strict=True))
+        }
         sites = np.arange(cell.n_sites)
 
         def find(occ: NDArray, carriers: NDArray) -> NDArray[np.int64]:
@@ -226,7 +232,8 @@ def exact_lambda(
     asymmetry = abs(w_matrix - w_matrix.T).max() if n > 1 else 0.0
     if asymmetry > 1e-8 * max(flow.max(), 1e-300):
         raise ModelError(
-            f"the rates break detailed balance with the weights (relative {asymmetry / flow.max():.1e}); expected π W symmetric; "
+            f"the rates break detailed balance with the weights (relative {asymmetry / flow.max():.1e}); expected "
+            "π W symmetric; "
             "use energies and barriers of one model"
         )
     a = sp.diags_array(np.asarray(w_matrix.sum(axis=1)).ravel()) - w_matrix
@@ -267,7 +274,8 @@ def _solve(a: sp.csc_array, graph: sp.csr_array, rhs: NDArray) -> NDArray[np.flo
         solution, failed = cg(a, rhs[:, column], rtol=1e-11, maxiter=20_000, M=inverse)
         if failed:
             raise KinosonError(
-                f"conjugate gradients did not converge in 20000 steps for {n} states; expected a connected state space; use a "
+                f"conjugate gradients did not converge in 20000 steps for {n} states; expected a connected state "
+                "space; use a "
                 "smaller cell"
             )
         y[:, column] = solution
@@ -285,7 +293,8 @@ def exact_tracer(
 ) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
     """Return exact tracer coefficients Λ*_a and their bare values as tensors, shape (3, 3) each, Å²/s.
 
-    One atom of the species is told apart from its kind by a species code of its own; Λ*_a is the number of atoms of the species
+    One atom of the species is told apart from its kind by a species code of its own; Λ*_a is the number of atoms of
+    the species
     times the coefficient of the tagged one.
     """
     cell = network.supercell
@@ -354,7 +363,8 @@ def _mobile_counts(cell: Supercell, counts: Mapping[str, int] | None) -> dict[st
     n_sites = len(cell.mobile_sites) - 1
     if sum(counts.values()) != n_sites or min(counts.values()) < 0:
         raise KinosonError(
-            f"found counts {dict(counts)}, {sum(counts.values())} atoms; expected {n_sites} on the mobile sites next to one "
+            f"found counts {dict(counts)}, {sum(counts.values())} atoms; expected {n_sites} on the mobile sites "
+            "next to one "
             "vacancy; correct them"
         )
     return dict(counts)

@@ -79,7 +79,15 @@ def relaxed_displacements(ball: _Ball, y: Tensor, codes: Tensor, species: Tensor
 
 
 def species_sums(moved: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum displacements (n, J, n_species, 3) and squared displacements (n, J, n_species) over the atoms of each species."""
+    """Sum over the atoms of each species.
+
+    Returns
+    -------
+    total : Tensor, shape (n, J, n_species, 3)
+        Displacement of the species, Å.
+    squares : Tensor, shape (n, J, n_species)
+        Sum of the squared displacements of its atoms, Å².
+    """
     total = torch.einsum("bkwx,bws->bksx", moved, member)
     squares = torch.einsum("bkw,bws->bks", moved.square().sum(-1), member)
     return total, squares
@@ -87,7 +95,12 @@ def species_sums(moved: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def jump_terms(
-    relaxation: Relaxation | None, occupations: NDArray, carriers: ArrayLike, *, network: JumpNetwork | None = None, chunk: int = 64
+    relaxation: Relaxation | None,
+    occupations: NDArray,
+    carriers: ArrayLike,
+    *,
+    network: JumpNetwork | None = None,
+    chunk: int = 64,
 ) -> JumpTerms:
     """Evaluate the relaxed displacement of every jump.
 

@@ -1,6 +1,7 @@
 """Relaxation y(χ): how far each atom will still go, as a function of the state.
 
-Plain (``lookahead=0``): y = v, the network. Look-ahead m: m steps of the Poisson equation with the rates of a model, from v on the
+Plain (``lookahead=0``): y = v, the network. Look-ahead m: m steps of the Poisson equation with the rates of a model,
+from v on the
 rim of the ball of states around χ,
 
     y(χ) = Σ_k p_k(χ) (δx_k + y'(χ_k)),   p_k = W_k / Γ,   Γ = Σ_k W_k,
@@ -44,7 +45,9 @@ class _Ball:
     labels: tuple[Tensor, ...]  # per class: (M_c, n_env) labels of the environment
     out_labels: tuple[Tensor, ...]  # per class: (M_c, n_out) labels the vectors belong to
     frames: tuple[Tensor, ...]  # per class: (M_c, 3, 3)
-    edges: tuple[tuple[Tensor, Tensor, Tensor], ...]  # per class: parent, jump, position of the child among states of the class
+    edges: tuple[
+        tuple[Tensor, Tensor, Tensor], ...
+    ]  # per class: parent, jump, position of the child among states of the class
     jump_vectors: Tensor  # (n_inner, J, 3) displacement of the labelled atom
     mover: Tensor  # (n_inner, J)
     next_state: Tensor  # (n_inner, J)
@@ -80,7 +83,9 @@ class Relaxation:
         if self.lookahead < 0:
             raise KinosonError(f"found lookahead={self.lookahead}; expected 0 or more steps; correct it")
         if self.lookahead > 0 and self.rates is None:
-            raise KinosonError(f"found lookahead={self.lookahead} without model rates; expected a model and a temperature; pass them")
+            raise KinosonError(
+                f"found lookahead={self.lookahead} without model rates; expected a model and a temperature; pass them"
+            )
 
     @classmethod
     def create(
@@ -123,7 +128,12 @@ class Relaxation:
         import copy
 
         return Relaxation(
-            self.network, self.environment, copy.deepcopy(self.field).to(dtype), self.lookahead, self.rates, dict(self.report)
+            self.network,
+            self.environment,
+            copy.deepcopy(self.field).to(dtype),
+            self.lookahead,
+            self.rates,
+            dict(self.report),
         )
 
     # -- the ball of states ---------------------------------------------------------------------------------------
@@ -141,7 +151,7 @@ class Relaxation:
         mobile = self.network.supercell.alloy.mobile_basis
         interstitial = self.network.mechanism == "interstitial"
         states, labels, outs, frames, edges = [], [], [], [], []
-        n_inner, n_jumps = stencil.next_state.shape
+        n_inner = len(stencil.next_state)
         for c, kind in enumerate(self.environment.classes):
             own = np.flatnonzero(kinds == c)
             env = np.array([stencil.environment[m] for m in own], dtype=np.int64).reshape(len(own), kind.n_sites)
@@ -250,7 +260,7 @@ class Relaxation:
 
     @torch.no_grad()
     def __call__(self, occupations: NDArray, carriers: ArrayLike) -> NDArray[np.float64]:
-        """Return y of every site, Å, shape (n, n_sites, 3): the relaxation of the atom on it (0 far from the carrier)."""
+        """Return y of the atom on every site (0 far from the carrier), Å, shape (n, n_sites, 3)."""
         c = np.asarray(carriers, dtype=np.int64)
         cell = self.network.supercell
         result = np.zeros((len(c), cell.n_sites, 3))
@@ -316,19 +326,22 @@ class Relaxation:
             assert about["kind"] == "relaxation"
         except (OSError, ValueError, KeyError, AssertionError, SafetensorError) as error:
             raise ModelError(
-                f"cannot read a relaxation from {stem.with_suffix('.safetensors')} ({type(error).__name__}: {error}); expected the pair "
+                f"cannot read a relaxation from {stem.with_suffix('.safetensors')} ({type(error).__name__}: "
+                f"{error}); expected the pair "
                 "of files that Relaxation.save writes; train or copy it again"
             ) from error
         if about["network"] != network.fingerprint or about["species"] != list(network.supercell.species):
             raise ModelError(
-                f"the relaxation in {stem.name} was trained on other jumps or species ({about['species'][1:]}); expected "
+                f"the relaxation in {stem.name} was trained on other jumps or species ({about['species'][1:]}); "
+                "expected "
                 f"{list(network.supercell.species[1:])} on {network!r}; train one for this network"
             )
         rates = None
         if about["lookahead"] > 0:
             if model is None:
                 raise ModelError(
-                    f"the relaxation in {stem.name} looks {about['lookahead']} step ahead; expected the model whose rates it uses; "
+                    f"the relaxation in {stem.name} looks {about['lookahead']} step ahead; expected the model "
+                    "whose rates it uses; "
                     "pass model="
                 )
             rates = Rates.of(
@@ -350,6 +363,8 @@ class Relaxation:
         try:
             made.field.load_state_dict(tensors)
         except RuntimeError as error:
-            raise ModelError(f"the weights in {stem.name} do not fit ({error}); expected those of its JSON file; save it again") from error
+            raise ModelError(
+                f"the weights in {stem.name} do not fit ({error}); expected those of its JSON file; save it again"
+            ) from error
         made.report = dict(about["report"])
         return made

@@ -1,6 +1,7 @@
 """Weighted averages over states with bootstrap errors.
 
-States of one group (one chain, one arrangement) are resampled together; ratios are formed inside each resample, so that what
+States of one group (one chain, one arrangement) are resampled together; ratios are formed inside each resample, so
+that what
 numerator and denominator have in common cancels in the error.
 """
 
@@ -28,7 +29,8 @@ class Quantity:
         One standard error; 0 for exact results.
     unit : str
     kind : str
-        ``"bound"`` (rigorous upper bound), ``"estimate"`` (error of second order in y), ``"ratio"``, ``"corrected"``, ``"exact"`` or
+        ``"bound"`` (rigorous upper bound), ``"estimate"`` (error of second order in y), ``"ratio"``,
+        ``"corrected"``, ``"exact"`` or
         ``"not a bound"`` (states that are no equilibrium sample).
     """
 
@@ -95,7 +97,17 @@ class Bootstrap:
         return bool(np.any(np.ptp(self.resampled, axis=0) > 0))
 
     def means(self, values: NDArray) -> tuple[NDArray, NDArray]:
-        """Weighted mean, shape (...), and its resamples, shape (n_resamples, ...), of per-state values, shape (n_states, ...)."""
+        """Weighted mean and its resamples.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n_states, ...)
+
+        Returns
+        -------
+        mean : ndarray, shape (...)
+        resampled : ndarray, shape (n_resamples, ...)
+        """
         flat = np.asarray(values, dtype=float).reshape(len(self.weights), -1)
         shape = np.shape(values)[1:]
         return (self.weights @ flat).reshape(shape), (self.resampled @ flat).reshape(-1, *shape)

@@ -1,7 +1,9 @@
 """The ball of states around a state, as fixed tables.
 
-A jump only exchanges the occupants of two sites, so every state within a few jumps of χ is a permutation of the occupants of
-χ's own window of sites, the same permutation for every χ. Atoms are labelled by the window slot they hold in χ: a relaxation
+A jump only exchanges the occupants of two sites, so every state within a few jumps of χ is a permutation of the
+occupants of
+χ's own window of sites, the same permutation for every χ. Atoms are labelled by the window slot they hold in χ: a
+relaxation
 field of any state in the ball is then a field over these labels, and Δ_k y of every single atom is a plain difference.
 """
 

@@ -29,9 +29,11 @@ class KinosonTable:
     Attributes
     ----------
     columns : mapping of str to ndarray, shape (n_rows,) each
-        ``state``, ``jump``: indices. ``weight``: of the state (sum over states 1). ``group``: states resampled together. ``species``: symbol of the moving atom.
+        ``state``, ``jump``: indices. ``weight``: of the state (sum over states 1). ``group``: states resampled
+        together. ``species``: symbol of the moving atom.
         ``barrier``, ``delta_e`` (eV; NaN for rate models). ``state_energy`` (eV, NaN if unknown). ``rate`` (s⁻¹).
-        ``uncorrelated``: W|dx|²/(2d). ``kinoson_vacancy`` (or ``kinoson_carrier``), ``kinoson_<species>``, ``tracer_<species>``:
+        ``uncorrelated``: W|dx|²/(2d). ``kinoson_vacancy`` (or ``kinoson_carrier``), ``kinoson_<species>``,
+        ``tracer_<species>``:
         terms of Λ_vv, Λ_aa and Λ*_a, Å²/s. ``displacement``: |δx + Δy| of the carrier, Å.
         A coefficient is the sum over rows of weight times column.
     units : mapping of str to str

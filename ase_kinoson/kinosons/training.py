@@ -1,6 +1,7 @@
 """Minimising Λ[y]: the network learns the relaxation by lowering the upper bound itself.
 
-The loss is the mean of Λ_q[y]/Λ_q[0] over the vacancy, every species and every tracer. It is an average over equilibrium states of
+The loss is the mean of Λ_q[y]/Λ_q[0] over the vacancy, every species and every tracer. It is an average over
+equilibrium states of
 the very rates that it uses; other states would minimise another functional.
 """
 
@@ -58,7 +59,7 @@ def train_relaxation(
     hidden: int = 24,
     n_blocks: int = 2,
     cutoff: float | None = None,
-    learning_rate: float = 4e-3,
+    learning_rate: float = 2e-2,
     attempt_frequency: float = DEFAULT_ATTEMPT_FREQUENCY,
     start: Relaxation | None = None,
     progress: bool = False,
@@ -115,10 +116,13 @@ def train_relaxation(
             progress=progress,
         )
     if states.supercell != cell:
-        raise StatesError("the training states belong to another supercell; expected the one to train on; sample them again")
+        raise StatesError(
+            "the training states belong to another supercell; expected the one to train on; sample them again"
+        )
     if states.ensemble == "random" and getattr(rates.source, "energy", None) is not None:
         raise StatesError(
-            "found random training states for a model with energies; expected its equilibrium states; use method='monte-carlo'"
+            "found random training states for a model with energies; expected its equilibrium states; use "
+            "method='monte-carlo'"
         )
     relaxation = Relaxation.create(
         jumps, rates=rates, lookahead=lookahead, cutoff=cutoff, hidden=hidden, n_blocks=n_blocks, seed=seed
@@ -143,7 +147,8 @@ def _held_out(states: States, rng: np.random.Generator) -> NDArray[np.bool_]:
     groups = np.unique(states.groups)
     if len(groups) < 5:
         raise StatesError(
-            f"found {len(groups)} independent groups of training states; expected at least 5, so that some can validate; sample more"
+            f"found {len(groups)} independent groups of training states; expected at least 5, so that some can "
+            "validate; sample more"
         )
     chosen = rng.permutation(groups)[: max(1, len(groups) // 5)]
     return np.isin(states.groups, chosen)
@@ -170,7 +175,9 @@ def _prepare(
         assert relaxation.rates is not None or relaxation.lookahead == 0
         ball = relaxation.ball(int(b))
         if relaxation.lookahead:
-            inner = np.concatenate([relaxation.inner_rates(int(b), occ[i : i + 64], carriers[i : i + 64]) for i in range(0, len(rows), 64)])
+            inner = np.concatenate(
+                [relaxation.inner_rates(int(b), occ[i : i + 64], carriers[i : i + 64]) for i in range(0, len(rows), 64)]
+            )
             root = inner[:, 0]
         else:
             inner = np.zeros((len(rows), 0, network.n_jumps))
@@ -181,7 +188,9 @@ def _prepare(
     if scale is None:
         total = sum(float((w[:, None] * root).sum()) for *_, root, w in raw) / len(states)
         if not total > 0:
-            raise KinosonError("found no jump with a positive rate in the training states; expected at least one; check the rates")
+            raise KinosonError(
+                "found no jump with a positive rate in the training states; expected at least one; check the rates"
+            )
         collective = np.zeros(len(network.supercell.species) - 1)
         for b, codes, _, root, w in raw:
             ball = relaxation.ball(b)

@@ -38,7 +38,8 @@ BOUND, ESTIMATE, EXACT, NO_BOUND = "bound", "estimate", "exact", "not a bound"
 class Transport:
     """Transport coefficients of one temperature.
 
-    Every number is a :class:`Quantity` with value, error, unit and kind. Coefficients of atoms are proportional to the site
+    Every number is a :class:`Quantity` with value, error, unit and kind. Coefficients of atoms are proportional to
+    the site
     fraction of vacancies c_v; without ``vacancy_fraction`` they are given per c_v, and their unit says so.
 
     Attributes
@@ -143,7 +144,8 @@ def transport(
     Parameters
     ----------
     states
-        Equilibrium states of the energies that belong to the barriers, with weights. For a rigorous bound, no fit may have
+        Equilibrium states of the energies that belong to the barriers, with weights. For a rigorous bound, no fit
+        may have
         seen them.
     jumps
         Jumps of the carrier.
@@ -169,24 +171,33 @@ def transport(
     """
     if states.supercell != jumps.supercell:
         raise StatesError(
-            f"the states live on a supercell of {states.supercell.n_sites} sites, the jumps on one of {jumps.supercell.n_sites}; "
+            f"the states live on a supercell of {states.supercell.n_sites} sites, the jumps on one of "
+            f"{jumps.supercell.n_sites}; "
             "expected the same; use jumps.with_supercell(states.supercell)"
         )
     if relaxation is not None and relaxation.network.fingerprint != jumps.fingerprint:
         raise StatesError("the relaxation was trained on other jumps; expected the same network; train it again")
     if relaxation is not None and relaxation.network.supercell != states.supercell:
         raise StatesError(
-            "the relaxation belongs to another supercell; expected that of the states; load or train it with jumps on that supercell"
+            "the relaxation belongs to another supercell; expected that of the states; load or train it with "
+            "jumps on that supercell"
         )
     rates = Rates.of(barriers, jumps, temperature_K=temperature_K, attempt_frequency=attempt_frequency)
     energies = rates.energies(states.occupations, states.carriers)
     w = rates(states.occupations, states.carriers)
     terms = jump_terms(relaxation, states.occupations, states.carriers, network=jumps)
     seen = _seen(barriers, relaxation, states)
-    kind = BOUND if states.ensemble == "equilibrium" and not seen else NO_BOUND if states.ensemble == "random" else ESTIMATE
+    kind = (
+        BOUND
+        if states.ensemble == "equilibrium" and not seen
+        else NO_BOUND
+        if states.ensemble == "random"
+        else ESTIMATE
+    )
     if seen:
         warnings.warn(
-            f"{seen} of {len(states)} states were used to train the barrier model behind the relaxation; the result is no held-out "
+            f"{seen} of {len(states)} states were used to train the barrier model behind the relaxation; the "
+            "result is no held-out "
             "bound; compute barriers of fresh states",
             KinosonWarning,
             stacklevel=2,
@@ -197,7 +208,8 @@ def transport(
         drift = energy_drift(states, w, energies.delta_e, moving, seed=seed)
         if not drift.consistent:
             warnings.warn(
-                f"the energy drifts by {drift.value:+.2f} ± {drift.error:.2f} of the mean energy change per jump; expected 0 in "
+                f"the energy drifts by {drift.value:+.2f} ± {drift.error:.2f} of the mean energy change per jump; "
+                "expected 0 in "
                 f"equilibrium; these {states.ensemble} states are no equilibrium sample of the barriers used",
                 KinosonWarning,
                 stacklevel=2,
@@ -302,11 +314,20 @@ def exact_transport(
 
 def _drift_dict(drift: EnergyDrift) -> dict[str, Any]:
     species = {s: {"value": v, "error": e, "unit": "1"} for s, (v, e) in drift.by_species.items()}
-    return {"value": drift.value, "error": drift.error, "unit": "1", "consistent": drift.consistent, "by_species": species}
+    return {
+        "value": drift.value,
+        "error": drift.error,
+        "unit": "1",
+        "consistent": drift.consistent,
+        "by_species": species,
+    }
 
 
 def _seen(barriers: Any, relaxation: Relaxation | None, states: States) -> int:
-    """Number of states that the barrier model behind the relaxation was trained on (only reference barriers make a held-out bound)."""
+    """Number of states that the barrier model behind the relaxation was trained on.
+
+    Only reference barriers make a held-out bound; a model evaluated with its own barriers is its own reference.
+    """
     if relaxation is None or relaxation.rates is None:
         return 0
     source = relaxation.rates.source
@@ -361,20 +382,28 @@ def _assemble(
         value = np.asarray(function(*(np.tensordot(states.weights, v, axes=(0, 0)) for v in values)))
         return value, np.zeros_like(value, dtype=float)
 
-    def quantity(function: Callable[..., NDArray], *values: NDArray, scale: float = 1.0, unit: str, of: str = kind) -> Quantity:
+    def quantity(
+        function: Callable[..., NDArray], *values: NDArray, scale: float = 1.0, unit: str, of: str = kind
+    ) -> Quantity:
         value, error = estimate(function, *values)
         value, error = value * scale, error * abs(scale)
         return Quantity(float(value), float(error), unit, of) if value.ndim == 0 else Quantity(value, error, unit, of)
 
     def ratio(x: NDArray, y: NDArray) -> NDArray:
-        return np.divide(x, y, out=np.full(np.shape(x), np.nan), where=np.asarray(y) > 0) if np.ndim(x) else np.asarray(x / y if y > 0 else np.nan)
+        return (
+            np.divide(x, y, out=np.full(np.shape(x), np.nan), where=np.asarray(y) > 0)
+            if np.ndim(x)
+            else np.asarray(x / y if y > 0 else np.nan)
+        )
 
     second_order = ESTIMATE if kind == BOUND else kind
     vv, vv_bare = collective.sum(axis=(1, 2)), collective_bare.sum(axis=(1, 2))
     per_cv = vacancy and vacancy_fraction is None
     cv = 1.0 if not vacancy or vacancy_fraction is None else float(vacancy_fraction)
     if not 0 < cv <= 1:
-        raise KinosonError(f"found vacancy_fraction={vacancy_fraction}; expected a site fraction above 0 and at most 1; correct it")
+        raise KinosonError(
+            f"found vacancy_fraction={vacancy_fraction}; expected a site fraction above 0 and at most 1; correct it"
+        )
     unit = "m^2/s per c_v" if per_cv else "m^2/s"
     si = ANGSTROM2_PER_S_TO_M2_PER_S
     n_mobile = len(cell.mobile_sites)
@@ -382,7 +411,9 @@ def _assemble(
     for a, symbol in enumerate(species):
         if not with_tracers:
             break
-        fraction = float(states.weights @ (states.occupations[:, cell.mobile_sites] == present[a]).sum(axis=1)) / n_mobile
+        fraction = (
+            float(states.weights @ (states.occupations[:, cell.mobile_sites] == present[a]).sum(axis=1)) / n_mobile
+        )
         share = cv / fraction * si if vacancy else si
         own, own_bare = tracer[:, a], tracer_bare[:, a]
         if exact_tracers is not None:
@@ -412,9 +443,7 @@ def _assemble(
             unit=("1/(m J s)" if d == 3 else "1/(J s)" if d == 2 else "m/(J s)") + (" per c_v" if per_cv else ""),
             of=f"{kind} (diagonal), {second_order} (off-diagonal)" if kind == BOUND else kind,
         )
-    table = KinosonTable.build(
-        states, jumps, rates=w, energies=energies, terms=terms, state_energies=state_energies
-    )
+    table = KinosonTable.build(states, jumps, rates=w, energies=energies, terms=terms, state_energies=state_energies)
     exists = jumps.exists[jumps.basis_of(states.carriers)]
     return Transport(
         species=species,
@@ -425,7 +454,10 @@ def _assemble(
         tracer_diffusivity_tensor=tracer_tensor,
         onsager_matrix=onsager,
         lambda_matrix=quantity(
-            scalar, collective, unit="Å^2/s", of=f"{kind} (diagonal), {second_order} (off-diagonal)" if kind == BOUND else kind
+            scalar,
+            collective,
+            unit="Å^2/s",
+            of=f"{kind} (diagonal), {second_order} (off-diagonal)" if kind == BOUND else kind,
         ),
         correlation_factor=factor,
         collective_correlation_factor=collective_factor,

@@ -1,0 +1,80 @@
+# make demo   the main job on a real alloy, from nothing to a report
+# make test   lint, types and all tests
+#
+# Both need Python 3.11 or newer and a C compiler, nothing else; they create and fill .venv by themselves.
+# Another Python:            make test PYTHON=python3.12
+# More arguments for pip:    make test PIP_ARGS="--proxy ..."
+# Some of the tests:         make test PYTEST_ARGS="tests/crystal -k hcp"
+
+PYTHON ?= python3
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+PYTEST_WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_STUDY := examples/cu70ni30.toml
+DEMO_OUT := demo-output
+
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
+RUFF_CHECK = $(BIN)/python -m ruff check .
+RUFF_FORMAT = $(BIN)/python -m ruff format --check .
+MYPY = $(BIN)/python -m mypy ase_kinoson
+
+# $(call check_python,COMMAND) fails with one sentence unless COMMAND is Python 3.11 or newer.
+define check_python
+@command -v $(1) >/dev/null 2>&1 || { \
+	echo "error: no command '$(1)' found; ase_kinoson needs Python 3.11 or newer: install it, or name it, as in 'make $(or $(MAKECMDGOALS),test) PYTHON=python3.12'" >&2; exit 1; }
+@$(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo "error: '$(1)' is $$($(1) --version 2>&1), but ase_kinoson needs Python 3.11 or newer: name one, as in 'make $(or $(MAKECMDGOALS),test) PYTHON=python3.12' (remove $(VENV) first if it holds the old one)" >&2; exit 1; }
+endef
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint types clean
+
+help:
+	@echo "make demo    run the main job on Cu70Ni30 and say where the report is"
+	@echo "make test    lint, types and all tests, warnings as errors"
+	@echo "make lint    ruff check and ruff format --check"
+	@echo "make types   mypy"
+	@echo "make clean   remove what the targets above wrote, .venv included"
+	@echo "All of them set up .venv by themselves; choose the Python with PYTHON=python3.12."
+
+$(BIN)/python:
+	$(call check_python,$(PYTHON))
+	@echo "Creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "error: '$(PYTHON) -m venv' failed; see the message above (some systems keep the venv module in a package of its own, such as python3-venv)" >&2; exit 1; }
+
+# Installation is stamped: it runs again only when the dependencies change.
+$(VENV)/.stamp-demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(call check_python,$(BIN)/python)
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.stamp-test: pyproject.toml constraints.txt | $(BIN)/python
+	$(call check_python,$(BIN)/python)
+	$(PIP_INSTALL) -e ".[test,sqs,dask]"
+	@touch $(VENV)/.stamp-demo $@
+
+demo: $(VENV)/.stamp-demo
+	$(BIN)/ase-kinoson run $(DEMO_STUDY) --out $(DEMO_OUT)
+	@echo "The report is $(CURDIR)/$(DEMO_OUT)/report.html"
+
+lint: $(VENV)/.stamp-test
+	$(RUFF_CHECK)
+	$(RUFF_FORMAT)
+
+types: $(VENV)/.stamp-test
+	$(MYPY)
+
+# One recipe, so that the order holds under make -j too and the closing line of pytest comes last.
+test: $(VENV)/.stamp-test
+	$(RUFF_CHECK)
+	$(RUFF_FORMAT)
+	$(MYPY)
+	MPLBACKEND=Agg OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) $(DEMO_OUT) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find ase_kinoson tests examples docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

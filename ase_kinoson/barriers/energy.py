@@ -1,0 +1,362 @@
+"""`PairEnergy`: the energy of every occupation as a sum over sites and pairs of sites.
+
+E(χ) = E₀ + Σ_i θ₁[class(i), s_i] + Σ_{i<j} θ₂[orbit(ij)][s_i, s_j], where the vacancy is a species like any
+other, so that its binding to atoms is included. The sum over pairs runs over the periodic crystal: in a cell
+smaller than the cutoff a neighbour that is listed twice counts twice, and a site interacts with its own
+images. For interstitial alloys the carrier adds a linear function of the occupants around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from ase.neighborlist import primitive_neighbor_list
+from numpy.typing import ArrayLike, NDArray
+
+from ase_kinoson.barriers.clusters import CHUNK, PairClusters
+from ase_kinoson.barriers.fitting import RidgeData, fit_ridge
+from ase_kinoson.crystal.alloy import Alloy
+from ase_kinoson.crystal.jumps import JumpNetwork
+from ase_kinoson.crystal.states import States
+from ase_kinoson.crystal.supercell import Supercell
+from ase_kinoson.errors import ModelError
+
+__all__ = ["PairEnergy"]
+
+DEFAULT_REACH = 2.01
+"""Default cutoff of pairs and carrier environments in units of the shortest jump: 54 sites in fcc, 58 in
+bcc."""
+
+
+@dataclass(frozen=True, eq=False)
+class PairEnergy:
+    """Energy of an occupation, linear in the counts of sites and pairs; an `EnergyModel`.
+
+    Attributes
+    ----------
+    clusters : PairClusters
+    coefficients : ndarray, shape (n_features,)
+        eV per site, pair or carrier neighbour.
+    constant : float
+        eV.
+    report : mapping
+        How it was fitted.
+    """
+
+    clusters: PairClusters
+    coefficients: NDArray[np.float64]
+    constant: float = 0.0
+    report: Mapping[str, float | int] = field(default_factory=dict)
+
+    # -- constructors ------------------------------
+
+    @classmethod
+    def from_interactions(
+        cls,
+        cell: Supercell,
+        interactions: Mapping[tuple[str, str], float | Sequence[float]],
+        *,
+        cutoff: float | None = None,
+        network: JumpNetwork | None = None,
+    ) -> PairEnergy:
+        """Build a model alloy from pair energies.
+
+        Parameters
+        ----------
+        cell
+            The supercell.
+        interactions
+            Energy (eV) of each unordered pair of species, ``"X"`` being the vacancy; pairs not named have
+            none. A sequence gives one energy per shell of neighbours (distinct length).
+        cutoff
+            Longest pair, Å. Default: as many shells as the longest sequence names.
+        network
+            Needed for interstitial alloys only.
+        """
+        shells = max((len(np.atleast_1d(np.asarray(v))) for v in interactions.values()), default=1)
+        reach = _shell_cutoff(cell.alloy, shells) if cutoff is None else float(cutoff)
+        clusters = PairClusters.build(cell, cutoff=reach, network=network)
+        coefficients = np.zeros(clusters.n_features)
+        _, shell = np.unique(np.round(clusters.table.lengths, 3), return_inverse=True)
+        for (one, two), value in interactions.items():
+            for symbol in (one, two):
+                if symbol not in cell.species:
+                    raise ModelError(
+                        f"found an interaction of species {symbol!r}; expected one of {cell.species}; name "
+                        f"species of the alloy"
+                    )
+            given = np.atleast_1d(np.asarray(value, dtype=float))
+            a, b = cell.species.index(one), cell.species.index(two)
+            for orbit, k in enumerate(shell):
+                energy = given[0] if len(given) == 1 and cutoff is not None else given[k] if k < len(given) else 0.0
+                coefficients[clusters.pair_columns[orbit, 0, a, b]] = energy
+                coefficients[clusters.pair_columns[orbit, 0, b, a]] = energy
+        return cls(clusters, coefficients)
+
+    @classmethod
+    def fit(
+        cls,
+        states: States,
+        energies: ArrayLike | None = None,
+        *,
+        network: JumpNetwork | None = None,
+        delta_e: ArrayLike | None = None,
+        valid: ArrayLike | None = None,
+        cutoff: float | None = None,
+        triplet_cutoff: float | None = None,
+        energy_weight: float | None = None,
+        ridge: float | None = None,
+    ) -> PairEnergy:
+        """Fit total energies of states and energy changes of their jumps together.
+
+        Ridge regression; all that the data do not fix (the gauge of pair energies at fixed composition) is
+        left at zero.
+
+        Parameters
+        ----------
+        states
+            Occupations and groups; related states stay together in cross-validation.
+        energies : array_like, shape (n,), optional
+            Relaxed energies, eV; not finite entries are left out.
+        network
+            Jumps; needed with ``delta_e`` and for interstitial alloys.
+        delta_e : array_like, shape (n, J), optional
+            Energy changes of the jumps, eV.
+        valid : array_like of bool, shape (n, J), optional
+            Which of them count.
+        cutoff
+            Longest pair, Å; default 2.01 times the shortest jump or bond.
+        triplet_cutoff
+            Distance from the carrier up to which atoms are counted in pairs, Å; 0: not at all. Default: the
+            sites that the carrier can jump to and those hardly farther (12 in fcc, 14 in bcc); none without
+            a network.
+        energy_weight
+            Weight of a squared error of a total energy relative to one of an energy change. Default: the
+            ratio of the variances of the two kinds of residuals, found by iteration. Total energies scatter
+            much more.
+        ridge
+            Penalty; default chosen by cross-validation over groups.
+        """
+        cell = states.supercell
+        if cutoff is None:
+            bond = float(network.lengths.min()) if network is not None else _shell_cutoff(cell.alloy, 1) / 1.001
+            cutoff = DEFAULT_REACH * bond
+        if triplet_cutoff is None:
+            triplet_cutoff = 0.0 if network is None else triplet_reach(network)
+        clusters = PairClusters.build(cell, cutoff=cutoff, network=network, triplet_cutoff=triplet_cutoff)
+        blocks: list[RidgeData] = []
+        if delta_e is not None:
+            if network is None:
+                raise ModelError("found delta_e without jumps; expected both; pass network=")
+            change = np.asarray(delta_e, dtype=float)
+            use = np.isfinite(change) & (network.targets(states.carriers) >= 0)
+            use = use if valid is None else use & np.asarray(valid, dtype=bool)
+            rows, jumps = np.nonzero(use)
+            design = clusters.jump_features(states.occupations, states.carriers, network)[rows, jumps]
+            blocks.append(RidgeData(design, change[rows, jumps], states.groups[rows], centred=False))
+        if energies is not None:
+            total = np.asarray(energies, dtype=float)
+            some = np.flatnonzero(np.isfinite(total))
+            design = clusters.features(states.occupations[some])
+            blocks.append(RidgeData(design, total[some], states.groups[some], centred=True))
+        if not any(len(b.target) for b in blocks):
+            raise ModelError(
+                "found no energies to fit; expected finite energies or energy changes; compute barriers first"
+            )
+        fitted = fit_ridge([b for b in blocks if len(b.target)], weight=energy_weight, ridge=ridge)
+        return cls(clusters, fitted.coefficients, fitted.constant, fitted.report)
+
+    def on(self, cell: Supercell) -> PairEnergy:
+        """Use the energies on another supercell of the same lattice; its species may be a subset."""
+        new = self.clusters.on(cell)
+        if cell.species == self.supercell.species:
+            return replace(self, clusters=new)
+        missing = [s for s in cell.species if s not in self.supercell.species]
+        if missing:
+            raise ModelError(
+                f"the supercell holds {missing}, which the model does not know; expected species among "
+                f"{self.supercell.species}; fit a model with these species"
+            )
+        codes = np.array([self.supercell.species.index(s) for s in cell.species])
+        old = self.clusters
+        coefficients = np.zeros(new.n_features)
+        coefficients[new.site_columns] = self.coefficients[old.site_columns[:, codes]]
+        pairs = old.pair_columns[:, :, codes[:, None], codes[None, :]]
+        coefficients[new.pair_columns] = self.coefficients[pairs]
+        if new.carrier is not None and old.carrier is not None:
+            for to, of in zip(new.carrier.single_columns, old.carrier.single_columns, strict=True):
+                coefficients[new.carrier_offset + to] = self.coefficients[old.carrier_offset + of[:, codes]]
+                coefficients[new.carrier_offset + to[0, 0]] = self.coefficients[old.carrier_offset + of[0, 0]]
+            for to, of in zip(new.carrier.triplet_columns, old.carrier.triplet_columns, strict=True):
+                kept = of[:, codes[:, None], codes[None, :]]
+                coefficients[new.carrier_offset + to] = self.coefficients[old.carrier_offset + kept]
+        return PairEnergy(new, coefficients, self.constant, self.report)
+
+    # -- tables ------------------------------
+
+    @property
+    def supercell(self) -> Supercell:
+        """The supercell of the occupations."""
+        return self.clusters.supercell
+
+    @property
+    def pair_energies(self) -> NDArray[np.float64]:
+        """θ₂ by pair orbit, eV, shape (n_orbits, n_species, n_species)."""
+        return self.coefficients[self.clusters.pair_columns[:, 0]]
+
+    @cached_property
+    def _pair(self) -> NDArray[np.float64]:
+        return np.append(self.coefficients, 0.0)[self.clusters._column_of_pair]
+
+    @cached_property
+    def _difference(self) -> NDArray[np.float64]:
+        """θ₂[new, around] − θ₂[old, around], flat over (2 n_orbits + 1, old, new, around)."""
+        s = self.clusters.n_species
+        v = self._pair.reshape(-1, s, s)
+        return (v[:, None, :, :] - v[:, :, None, :]).ravel()
+
+    @cached_property
+    def _carrier(self) -> NDArray[np.float64]:
+        """Coefficients of the carrier terms, and a zero for padding."""
+        return np.append(self.coefficients[self.clusters.carrier_offset :], 0.0)
+
+    @cached_property
+    def _site(self) -> NDArray[np.float64]:
+        """θ₁ by site class, with a last row of zeros for sites that do not vary."""
+        found = self.coefficients[self.clusters.site_columns]
+        return np.concatenate([found, np.zeros((1, self.clusters.n_species))])
+
+    def to_arrays(self) -> dict[str, NDArray[np.float64]]:
+        """Arrays that, with the cutoff and the lattice, make the model again."""
+        return {"coefficients": self.coefficients, "constant": np.array([self.constant])}
+
+    @classmethod
+    def from_arrays(cls, clusters: PairClusters, arrays: Mapping[str, NDArray]) -> PairEnergy:
+        """Undo :meth:`to_arrays`."""
+        coefficients = np.asarray(arrays["coefficients"], dtype=float)
+        if coefficients.shape != (clusters.n_features,):
+            raise ModelError(
+                f"found {coefficients.shape} energy coefficients; expected ({clusters.n_features},) for this "
+                f"lattice and cutoff; "
+                "the model belongs to another lattice"
+            )
+        return cls(clusters, coefficients, float(np.asarray(arrays["constant"]).ravel()[0]))
+
+    # -- energies ------------------------------
+
+    def features(self, occupations: NDArray) -> NDArray[np.float64]:
+        """Counts that the coefficients multiply, shape (n, n_features)."""
+        return self.clusters.features(occupations)
+
+    def energies(self, occupations: NDArray) -> NDArray[np.float64]:
+        """Return energies, eV, shape (n,), of occupations of shape (n, n_sites)."""
+        occ = self._checked(occupations)
+        clusters, s = self.clusters, self.clusters.n_species
+        basis = self.supercell.basis_index
+        kind = clusters.table.site_class[basis]
+        varying = np.flatnonzero(kind >= 0)
+        base = clusters.pair_index[basis[varying]] * s * s
+        partners = clusters.neighbors[varying]
+        result = np.empty(len(occ))
+        step = max(1, CHUNK // max(1, partners.size))
+        for start in range(0, len(occ), step):
+            part = occ[start : start + step].astype(np.int64)
+            here = part[:, varying]
+            pairs = self._pair[base[None] + here[:, :, None] * s + part[:, partners]]
+            result[start : start + step] = 0.5 * pairs.sum(axis=(1, 2)) + self._site[kind[varying][None], here].sum(
+                axis=1
+            )
+            if clusters.carrier is not None:
+                carriers = clusters.carrier.carriers(part)
+                columns = clusters.carrier.columns(part, carriers, np.arange(len(part)))
+                result[start : start + step] += self._carrier[columns].sum(axis=1)
+        return result + self.constant
+
+    def swap_delta(self, occupations: NDArray, first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
+        """Return the energy change, eV, shape (n,), when each state exchanges the occupants of two sites.
+
+        Cost: the neighbours of the two sites, whatever the size of the cell.
+        """
+        occ = self._checked(occupations)
+        p, q = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
+        return self._swap(occ, np.arange(len(occ)), p, q)
+
+    def jump_delta(self, occupations: NDArray, carriers: ArrayLike, network: JumpNetwork) -> NDArray[np.float64]:
+        """Return the energy change of every jump, eV, shape (n, J); 0 where there is no jump."""
+        occ, c = self._checked(occupations), np.asarray(carriers, dtype=np.int64)
+        result = np.zeros((len(occ), network.n_jumps))
+        step = max(1, CHUNK // 4 // (network.n_jumps * max(1, self.clusters.neighbors.shape[1])))
+        for start in range(0, len(occ), step):
+            part = slice(start, start + step)
+            targets = network.targets(c[part])
+            rows, jumps = np.nonzero(targets >= 0)
+            result[start + rows, jumps] = self._swap(occ[part], rows, c[part][rows], targets[rows, jumps])
+        return result
+
+    def _swap(self, occ: NDArray, rows: NDArray, first: NDArray, second: NDArray) -> NDArray[np.float64]:
+        clusters, s = self.clusters, self.clusters.n_species
+        n_basis = self.supercell.alloy.n_basis
+        kinds = clusters.table.site_class
+        n_sites = occ.shape[1]
+        flat = np.ascontiguousarray(occ).reshape(-1)
+        origin = rows * n_sites
+        a, b = flat[origin + first].astype(np.int64), flat[origin + second].astype(np.int64)
+        result = np.zeros(len(rows))
+        table, pair = self._difference, self._pair
+        for site, old, new in ((first, a, b), (second, b, a)):
+            basis = site % n_basis
+            result += self._site[kinds[basis], new] - self._site[kinds[basis], old]
+            partners = clusters.neighbors[site]
+            base = clusters.pair_index[basis]
+            around = flat[origin[:, None] + partners]
+            result += table[((base * s + old[:, None]) * s + new[:, None]) * s + around].sum(axis=1)
+            # A partner that is one of the two sites changes too; its pair is in both lists (or twice in one).
+            i, n = np.nonzero((partners == first[:, None]) | (partners == second[:, None]))
+            if len(i):
+                before = around[i, n].astype(np.int64)
+                after = np.where(first[i] == second[i], before, np.where(partners[i, n] == first[i], b[i], a[i]))
+                k = base[i, n]
+                right = 0.5 * (pair[(k * s + new[i]) * s + after] - pair[(k * s + old[i]) * s + before])
+                wrong = pair[(k * s + new[i]) * s + before] - pair[(k * s + old[i]) * s + before]
+                result += np.bincount(i, right - wrong, minlength=len(rows))
+        if clusters.carrier is not None:
+            start = clusters.carrier.carriers(occ)[rows]
+            near = np.flatnonzero(clusters.carrier.touched(start, first, second))
+            if len(near):
+                p, q, c = first[near], second[near], start[near]
+                end = np.where(c == p, q, np.where(c == q, p, c))
+                before = clusters.carrier.columns(occ, c, rows[near])
+                after = clusters.carrier.columns(occ, end, rows[near], (p, q))
+                result[near] += self._carrier[after].sum(axis=1) - self._carrier[before].sum(axis=1)
+        return result
+
+    def _checked(self, occupations: NDArray) -> NDArray:
+        occ = np.asarray(occupations)
+        if occ.ndim != 2 or occ.shape[1] != self.supercell.n_sites:
+            raise ModelError(
+                f"found occupations of shape {occ.shape}; expected (n, {self.supercell.n_sites}), the sites "
+                f"of the model's "
+                "supercell; move the model with .on(supercell)"
+            )
+        return occ
+
+
+def _shell_cutoff(alloy: Alloy, shells: int) -> float:
+    """Slightly more than the length of the ``shells``-th shell of varying sites, Å."""
+    varying = alloy.varying_basis
+    reach = 1.01 * float(np.linalg.norm(alloy.cell[alloy.pbc], axis=1).max())
+    while True:
+        i, j, d = primitive_neighbor_list("ijd", alloy.pbc, alloy.cell, alloy.scaled_positions @ alloy.cell, reach)
+        lengths = np.unique(np.round(d[varying[i] & varying[j]], 3))
+        if len(lengths) > shells or not varying.any():
+            return float(lengths[shells - 1]) * 1.001 + 1e-3 if varying.any() else reach
+        reach *= 1.5
+
+
+def triplet_reach(network: JumpNetwork) -> float:
+    """Default distance from the carrier up to which atoms are counted in pairs, Å."""
+    interstitial = network.supercell.alloy.is_interstitial
+    return float((1.45 if interstitial else 1.2) * network.lengths.min())

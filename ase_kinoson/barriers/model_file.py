@@ -1,0 +1,156 @@
+"""Model files: weights beside a JSON file that holds all it takes to rebuild lattice and jumps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ase_kinoson.crystal.alloy import Alloy, Sublattice
+from ase_kinoson.crystal.jumps import JumpNetwork
+from ase_kinoson.crystal.supercell import Supercell
+from ase_kinoson.crystal.symmetry import PairOrbits
+from ase_kinoson.errors import ModelError
+
+__all__ = [
+    "alloy_from_dict",
+    "alloy_to_dict",
+    "network_from_rows",
+    "network_to_rows",
+    "read_model",
+    "same_lattice",
+    "write_model",
+]
+
+
+def same_lattice(own: Alloy, other: Alloy) -> None:
+    """Refuse a lattice on which a model fitted on ``own`` does not work; compositions may differ."""
+    same = (
+        own.scaled_positions.shape == other.scaled_positions.shape
+        and np.allclose(own.cell, other.cell, atol=1e-4)
+        and np.allclose(own.scaled_positions, other.scaled_positions, atol=1e-5)
+        and np.array_equal(own.pbc, other.pbc)
+        and np.array_equal(own.mobile_basis, other.mobile_basis)
+        and np.array_equal(own.varying_basis, other.varying_basis)
+        and np.array_equal(own.space_group.site_orbits(), other.space_group.site_orbits())
+        and own.space_group.n_ops == other.space_group.n_ops
+    )
+    if not same:
+        raise ModelError(
+            f"the supercell has another lattice ({other.n_basis} sites per primitive cell, "
+            f"{abs(np.linalg.det(other.cell)):.4f} Å³) than "
+            f"the model ({own.n_basis} sites, {abs(np.linalg.det(own.cell)):.4f} Å³); expected the same "
+            f"lattice and sublattices; fit a "
+            "model for it"
+        )
+
+
+def alloy_to_dict(alloy: Alloy) -> dict[str, Any]:
+    """All fields of an alloy as JSON types."""
+    return {
+        "cell": alloy.cell.tolist(),
+        "scaled_positions": alloy.scaled_positions.tolist(),
+        "site_sublattice": alloy.site_sublattice.tolist(),
+        "sublattices": [
+            [s.name, [list(x) for x in s.composition], s.mobile, s.interstitial] for s in alloy.sublattices
+        ],
+        "conventional": alloy.conventional.tolist(),
+        "pbc": alloy.pbc.tolist(),
+    }
+
+
+def alloy_from_dict(data: Mapping[str, Any]) -> Alloy:
+    """Undo :func:`alloy_to_dict`."""
+    subs = tuple(
+        Sublattice(name, tuple((str(s), float(x)) for s, x in composition), mobile=mobile, interstitial=interstitial)
+        for name, composition, mobile, interstitial in data["sublattices"]
+    )
+    return Alloy(
+        np.array(data["cell"], dtype=float),
+        np.array(data["scaled_positions"], dtype=float),
+        np.array(data["site_sublattice"], dtype=np.int64),
+        subs,
+        np.array(data["conventional"], dtype=np.int64),
+        np.array(data["pbc"], dtype=bool),
+    )
+
+
+def network_to_rows(network: JumpNetwork) -> list[list[int]]:
+    """List (basis, target basis, target cell) of every jump."""
+    found = np.argwhere(network.exists)
+    return [[int(b), int(network.target_basis[b, k]), *network.target_cell[b, k].tolist()] for b, k in found]
+
+
+def network_from_rows(cell: Supercell, rows: Sequence[Sequence[int]]) -> JumpNetwork:
+    """The network whose jumps are the listed (basis, target basis, target cell)."""
+    alloy = cell.alloy
+    wanted = np.array(rows, dtype=np.int64).reshape(-1, 5)
+    offsets = (alloy.scaled_positions[wanted[:, 1]] + wanted[:, 2:] - alloy.scaled_positions[wanted[:, 0]]) @ alloy.cell
+    reach = float(np.linalg.norm(offsets, axis=1).max()) + 1e-4
+    pairs = PairOrbits.find(
+        alloy.space_group, alloy.cell, alloy.scaled_positions, alloy.pbc, reach, include=alloy.mobile_basis
+    )
+    known = {tuple(row) for row in wanted.tolist()}
+    found = zip(pairs.start.tolist(), pairs.partner.tolist(), pairs.cell.tolist(), strict=True)
+    keep = [i for i, (a, b, n) in enumerate(found) if (a, b, *n) in known]
+    if len(keep) != len(known):
+        raise ModelError(
+            f"found {len(keep)} of {len(known)} jumps of the model on its lattice; expected all; fit the model again"
+        )
+    return JumpNetwork._from_rows(cell, pairs, np.array(keep))
+
+
+def _files(path: str | Path) -> tuple[Path, Path]:
+    """Names of the two files, whether or not ``path`` ends like one of them."""
+    path = Path(path)
+    stem = path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
+    return stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.safetensors")
+
+
+def write_model(path: str | Path, about: Mapping[str, Any], weights: bytes) -> None:
+    """Write both files, each in one step; the JSON file names the hash of the weights."""
+    text = json.dumps({**about, "weights_sha256": hashlib.sha256(weights).hexdigest()}, indent=1)
+    for file, content in zip(_files(path), (text.encode(), weights), strict=True):
+        temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+        temporary.write_bytes(content)
+        os.replace(temporary, file)
+
+
+def read_model(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any], bytes]:
+    """Read both files and check that they are whole and belong together.
+
+    Raises
+    ------
+    ModelError
+        Says which file is missing or damaged.
+    """
+    about_file, weights_file = _files(path)
+    for file in (about_file, weights_file):
+        if not file.is_file():
+            raise ModelError(f"found no file {file}; expected a pair .json and .safetensors; check the path")
+    advice = "copy both files again or fit the model again"
+    try:
+        about = json.loads(about_file.read_text())
+    except (ValueError, OSError) as error:
+        raise ModelError(
+            f"{about_file} is no readable JSON ({error}); expected a complete model file; {advice}"
+        ) from error
+    if not isinstance(about, dict) or about.get("format") != kind:
+        raise ModelError(f"{about_file} holds something else; expected the format {kind!r}; {advice}")
+    if about.get("version") != version:
+        raise ModelError(
+            f"{about_file} has version {about.get('version')!r}; expected {version}; fit the model again or "
+            "install the version that wrote it"
+        )
+    weights = weights_file.read_bytes()
+    if hashlib.sha256(weights).hexdigest() != about.get("weights_sha256"):
+        raise ModelError(
+            f"{weights_file} does not match {about_file.name} (truncated or of another model); expected a "
+            f"pair; {advice}"
+        )
+    return about, weights

@@ -1,0 +1,86 @@
+"""The command line: ``ase-kinoson COMMAND ...``, on ASE's own machinery."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+COMMANDS = [
+    (name, f"ase_kinoson.commands.{name}")
+    for name in ("run", "barriers", "fit", "transport", "report", "validate", "info")
+]
+
+DESCRIPTION = """Diffusion coefficients of disordered alloys from any ASE calculator, with the kinosons that explain them.
+
+Example:
+
+  ase-kinoson run study.toml --out results
+
+'ase-kinoson COMMAND --help' shows what a command takes, with an example."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv
+        Arguments; default those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 0 good, 1 a check failed, 2 bad input, 130 interrupted.
+    """
+    from ase.cli.main import main as ase_main
+
+    from ase_kinoson import __version__
+
+    warnings.showwarning = _show_warning
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    logger = logging.getLogger("ase_kinoson")
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        ase_main(
+            prog="ase-kinoson",
+            description=DESCRIPTION,
+            version=__version__,
+            commands=COMMANDS,
+            args=None if argv is None else list(argv),
+        )
+    except SystemExit as stop:
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
+            return 2
+        return int(stop.code or 0)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
+        warnings.showwarning = _SHOW
+    return 0
+
+
+_SHOW = warnings.showwarning
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """Our own warnings are for users: one line without a place in the code."""
+    from ase_kinoson.errors import KinosonWarning
+
+    if issubclass(category, KinosonWarning):
+        print(f"note: {message}", file=sys.stderr)
+    else:
+        _SHOW(message, category, filename, lineno, file, line)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,216 @@
+"""Figures of the report as inline SVG: no external fonts, colours that follow light and dark, equal inputs give equal text."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ase_kinoson.kinosons.density import KinosonDensity
+from ase_kinoson.plotting import (
+    plot_arrhenius,
+    plot_barriers,
+    plot_kinoson_density,
+    plot_parity,
+    plot_species_shares,
+    species_colors,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["barrier_figures", "inline_svg", "kinoson_figures", "transport_figures"]
+
+INK = "#010203"
+"""Stands for the colour of the surrounding text."""
+
+STYLE = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10,
+    "legend.fontsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "legend.facecolor": "none",
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+}
+
+
+def inline_svg(
+    draw: Callable[[Axes], Any], *, name: str, alt: str, size: tuple[float, float] = (4.6, 3.3)
+) -> str:
+    """Draw into a figure and return it as an ``<svg>`` element.
+
+    Parameters
+    ----------
+    draw
+        Takes the Axes.
+    name
+        Unique in the page; prefix of all ids.
+    alt
+        What the figure shows, for those who cannot see it.
+    size
+        Width and height, inch.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(
+        {**mpl.rcParamsDefault, **STYLE, "svg.hashsalt": name, "backend": mpl.rcParams["backend"]}
+    ):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure.subplots())
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.S)
+    text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    text = re.sub(r'(?:xlink:)?href="#([^"]+)"', rf'href="#{name}-\1"', text)
+    text = text.replace(INK, "currentColor").replace(
+        "'DejaVu Sans'", "'DejaVu Sans', Verdana, Arial, sans-serif"
+    )
+    head = re.sub(r'\s(?:width|height)="[^"]*"', "", text[: text.index(">") + 1])
+    label = escape(alt, quote=True)
+    head = head.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+    return (
+        head
+        + f"<title>{escape(alt)}</title>"
+        + re.sub(r"\n\s*\n+", "\n", text[text.index(">") + 1 :]).strip()
+    )
+
+
+def _figure(svg: str, caption: str) -> str:
+    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _colors(s: Mapping[str, Any]) -> dict[str, str]:
+    return species_colors(a for sub in s["alloy"]["sublattices"] for a in sub["composition"])
+
+
+def _pair(q: Mapping[str, Any]) -> tuple[float, float]:
+    return float(q["value"]), float("nan") if q["error"] is None else float(q["error"])
+
+
+def transport_figures(s: Mapping[str, Any]) -> str:
+    """Arrhenius plot and share of the species."""
+    rows = s["temperatures"]
+    t = [r["temperature"]["value"] for r in rows]
+    colors = _colors(s) | {"vacancy": "#7F7F7F", "interstitial": "#7F7F7F"}
+    carrier = "vacancy" if s["jumps"]["mechanism"] == "vacancy" else "interstitial"
+    lines = {carrier: [_pair(r["vacancy_diffusivity"]) for r in rows]}
+    lines |= {
+        f"{a} tracer": [_pair(r["tracer_diffusivity"][a]) for r in rows]
+        for a in rows[0]["tracer_diffusivity"]
+    }
+    palette = {label: colors[label.removesuffix(" tracer")] for label in lines}
+    per = rows[0]["vacancy_fraction"] is None and carrier == "vacancy"
+    unit = "m²/s; tracers per c_v" if per else "m²/s"
+    kind = "Upper bounds" if rows[0]["vacancy_diffusivity"]["kind"] == "bound" else "Values"
+    words = "; ".join(
+        f"{label} from {pairs[0][0]:.2e} at {t[0]:g} K to {pairs[-1][0]:.2e} at {t[-1]:g} K"
+        for label, pairs in lines.items()
+    )
+    svg = inline_svg(
+        lambda ax: plot_arrhenius(t, lines, unit=unit, colors=palette, ax=ax),
+        name="arrhenius",
+        alt=f"Diffusivities in {unit} against inverse temperature: {words}",
+    )
+    shares = {
+        f"{r['temperature']['value']:g} K": {a: _pair(q) for a, q in r["share_by_species"].items()}
+        for r in rows
+    }
+    said = "; ".join(
+        f"{k}: " + ", ".join(f"{a} {100 * v[0]:.0f} %" for a, v in row.items()) for k, row in shares.items()
+    )
+    bars = inline_svg(
+        lambda ax: plot_species_shares(shares, colors=_colors(s), ax=ax),
+        name="shares",
+        alt=f"Share of the {carrier} diffusivity by jumping species: {said}",
+        size=(4.6, max(2.0, 1.2 + 0.55 * len(shares))),
+    )
+    return _figure(
+        svg, f"{kind} on the diffusivities with one standard error, at each temperature."
+    ) + _figure(
+        bars,
+        f"Share of the {carrier} diffusivity that the jumps of each species carry, ± one standard error.",
+    )
+
+
+def kinoson_figures(s: Mapping[str, Any], kinosons: Mapping[str, np.ndarray]) -> str:
+    """Density of kinosons over barriers and over ln κ, for each temperature."""
+    who = "vacancy" if s["jumps"]["mechanism"] == "vacancy" else "carrier"
+    parts = []
+    for row in s["temperatures"]:
+        t = float(row["temperature"]["value"])
+        own = np.abs(kinosons["temperature_K"] - t) < 1e-3 * t
+        density = KinosonDensity(
+            t,
+            f"kinoson_{who}",
+            kinosons[f"kinoson_{who}"][own],
+            kinosons["weight"][own],
+            kinosons["barrier"][own],
+            kinosons["state_energy"][own],
+            kinosons["species"][own],
+            kinosons["state"][own].astype(int),
+            kinosons["group"][own].astype(int),
+            row["vacancy_diffusivity"]["kind"],
+        )
+        few = row["fraction_of_jumps"]["0.5"]["value"]
+        for over, words in (("barrier", "over barriers"), ("log_kinoson", "over ln κ")):
+            svg = inline_svg(
+                lambda ax, d=density, o=over: plot_kinoson_density(
+                    d, over=o, bins=32, colors=_colors(s), ax=ax
+                ),  # type: ignore[misc]
+                name=f"density-{t:g}-{over}".replace(".", "_"),
+                alt=f"Density of kinosons {words} at {t:g} K, split by jumping species, beside the distribution of all jumps; half of the "
+                f"diffusivity is carried by {100 * few:.2g} % of the jumps",
+            )
+            parts.append(
+                _figure(
+                    svg,
+                    f"{t:g} K: which jumps carry the diffusivity, {words}. Filled: share of the diffusivity; line: share of the number of jumps.",
+                )
+            )
+    return "".join(parts)
+
+
+def barrier_figures(s: Mapping[str, Any], barriers: Mapping[str, np.ndarray]) -> str:
+    """Barriers by species, and parity of the model."""
+    ok = barriers["status"] == "ok"
+    mean = "; ".join(
+        f"{a} mean {np.mean(barriers['barrier'][ok & (barriers['species'] == a)]):.3f} eV"
+        for a in sorted(set(barriers["species"][ok].tolist()))
+    )
+    histogram = inline_svg(
+        lambda ax: plot_barriers(barriers["barrier"][ok], barriers["species"][ok], colors=_colors(s), ax=ax),
+        name="barriers",
+        alt=f"Histogram of all reference barriers by jumping species: {mean}",
+    )
+    unseen = barriers["set"] == "unseen"
+    error = (barriers["model_barrier"] - barriers["barrier"])[ok & unseen]
+    rms = float(np.sqrt(np.mean(error**2))) if len(error) else float("nan")
+    parity = inline_svg(
+        lambda ax: plot_parity(barriers["barrier"][ok], barriers["model_barrier"][ok], unseen[ok], ax=ax),
+        name="parity",
+        alt=f"Barriers of the model against reference barriers; rms error on states the fit has not seen {1000 * rms:.2g} meV",
+    )
+    return _figure(
+        histogram, "All reference barriers, training and evaluation states together; each jump counts once."
+    ) + _figure(
+        parity,
+        "Barriers of the model against reference barriers. Crosses: the states on which the coefficients are evaluated.",
+    )

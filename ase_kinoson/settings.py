@@ -1,0 +1,377 @@
+"""Settings of a study: what a TOML file may say, checked before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from ase_kinoson.errors import StudyError
+from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
+
+__all__ = [
+    "AlloySettings",
+    "BarrierSettings",
+    "CalculatorSettings",
+    "CellSettings",
+    "JumpSettings",
+    "ModelSettings",
+    "RelaxationSettings",
+    "StateSettings",
+    "StudySettings",
+    "TransportSettings",
+    "parse_settings",
+    "read_toml",
+    "to_toml",
+]
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _size(value: Any) -> Any:
+    """Accept one integer, three integers, or three rows of three."""
+
+    def whole(x: Any) -> bool:
+        return isinstance(x, int) and not isinstance(x, bool)
+
+    if whole(value):
+        return value
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 3:
+        rows = list(value)
+        if all(whole(x) for x in rows):
+            return rows
+        if all(isinstance(r, Sequence) and len(r) == 3 and all(whole(x) for x in r) for r in rows):
+            return [list(r) for r in rows]
+    raise ValueError(
+        "one integer, three integers, or a 3x3 matrix of integers such as [[3, 0, 0], [0, 3, 0], [0, 0, 3]]"
+    )
+
+
+class _Section(BaseModel):
+    """A table of the file: unknown keys are refused, types are not converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class AlloySettings(_Section):
+    """``[alloy]``: the crystal.
+
+    Attributes
+    ----------
+    file
+        CIF (with partial occupancies), POSCAR or any file that ASE reads; relative to the study file.
+    composition
+        Needed where the file is ordered: ``{Cu = {Cu = 0.7, Ni = 0.3}}`` puts 70 % Cu and 30 % Ni on the sites that hold Cu.
+    mobile
+        Sublattices that carry the vacancy; default: all disordered ones.
+    symprec
+        Tolerance of the symmetry search, Å.
+    """
+
+    file: str
+    composition: dict[str, dict[str, float]] | None = None
+    mobile: list[str] | None = None
+    symprec: PositiveFloat = 1e-3
+
+
+class CellSettings(_Section):
+    """``[cell]``: the supercell; ``size`` in multiples of the ``of`` (``"conventional"`` or ``"primitive"``) cell."""
+
+    size: Annotated[int | list[int] | list[list[int]], BeforeValidator(_size)] = 3
+    of: Literal["conventional", "primitive"] = "conventional"
+
+
+class JumpSettings(_Section):
+    """``[jumps]``: all pairs of mobile sites up to ``cutoff`` (Å) exchange; default: nearest neighbours."""
+
+    cutoff: PositiveFloat | None = None
+
+
+class CalculatorSettings(_Section):
+    """``[calculator]``: where energies come from.
+
+    Attributes
+    ----------
+    name
+        Importable factory such as ``"ase.calculators.emt.EMT"``, or a name that ASE knows (``"EMT"``). A module beside the
+        study file is found too.
+    parameters
+        Keyword arguments of the factory.
+    """
+
+    name: str = "EMT"
+    parameters: dict[str, Any] = {}
+
+
+class BarrierSettings(_Section):
+    """``[barriers]``: the saddle search; see :class:`~ase_kinoson.barriers.saddle.SaddleSettings` for every key and unit."""
+
+    fmax_initial: PositiveFloat = 0.005
+    fmax_final: PositiveFloat = 0.02
+    fmax_saddle: PositiveFloat = 0.01
+    max_relax_calls: Count = 200
+    max_climb_calls: Count = 30
+    max_plain_calls: Count = 80
+    band_images: Count = 5
+    max_band_steps: Count = 150
+    max_step: PositiveFloat = 0.3
+    site_tolerance: PositiveFloat = 0.45
+
+
+class StateSettings(_Section):
+    """``[states]``: how many states.
+
+    Attributes
+    ----------
+    training
+        Randomly decorated states whose reference barriers teach the barrier model.
+    rounds
+        Further rounds of learning, each on ``per_round`` equilibrium states of the model so far (shared out over the
+        temperatures).
+    per_round
+        See ``rounds``.
+    evaluation
+        States per temperature on which the coefficients are evaluated; no fit sees them.
+    ensemble
+        ``"equilibrium"``: all atoms exchange at T. ``"quenched"``: random arrangements in which only the vacancy equilibrates.
+    arrangements
+        For ``"quenched"``: number of arrangements per temperature; default one for every four states.
+    sweeps
+        Monte Carlo sweeps before states are taken.
+    """
+
+    training: Annotated[int, Field(ge=8)] = 40
+    rounds: Count = 0
+    per_round: Annotated[int, Field(ge=2)] = 16
+    evaluation: Annotated[int, Field(ge=2)] = 30
+    ensemble: Literal["equilibrium", "quenched"] = "equilibrium"
+    arrangements: Positive | None = None
+    sweeps: Positive = 100
+
+
+class ModelSettings(_Section):
+    """``[model]``: the learned barriers; see :meth:`~ase_kinoson.barriers.learned.BarrierModel.fit`."""
+
+    hidden: Count = 32
+    layers: Positive = 1
+    epochs: Count = 60
+    learning_rate: PositiveFloat = 3e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1.0
+    dropout: Fraction = 0.1
+    energy_cutoff: PositiveFloat | None = None
+    environment_cutoff: PositiveFloat | None = None
+    test_fraction: Fraction = 0.15
+    validation_fraction: Fraction = 0.15
+
+
+class RelaxationSettings(_Section):
+    """``[relaxation]``: the field y; see :func:`~ase_kinoson.kinosons.training.train_relaxation`."""
+
+    lookahead: Count = 1
+    n_states: Annotated[int, Field(ge=10)] = 2048
+    epochs: Count = 8
+    batch_size: Positive = 32
+    hidden: Positive = 24
+    n_blocks: Positive = 2
+    cutoff: PositiveFloat | None = None
+    learning_rate: PositiveFloat = 4e-3
+
+
+class TransportSettings(_Section):
+    """``[transport]``: what is evaluated.
+
+    Attributes
+    ----------
+    temperatures_K
+        K, each once.
+    attempt_frequency
+        s⁻¹; one number for all jumps.
+    vacancy_fraction
+        Site fraction of vacancies c_v; without it, coefficients of atoms are per c_v.
+    n_resamples
+        Bootstrap resamples for the errors.
+    """
+
+    temperatures_K: Annotated[list[PositiveFloat], Field(min_length=1)]
+    attempt_frequency: PositiveFloat = DEFAULT_ATTEMPT_FREQUENCY
+    vacancy_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    n_resamples: Annotated[int, Field(ge=20)] = 400
+
+
+class StudySettings(_Section):
+    """A whole study file.
+
+    Attributes
+    ----------
+    title
+        Shown in the report.
+    seed
+        Equal seeds give equal numbers, whatever the number of workers.
+    workers
+        Processes; default: all cores this process may use.
+    """
+
+    title: str = ""
+    seed: Count = 0
+    workers: Positive | None = None
+    alloy: AlloySettings
+    cell: CellSettings = CellSettings()
+    jumps: JumpSettings = JumpSettings()
+    calculator: CalculatorSettings = CalculatorSettings()
+    barriers: BarrierSettings = BarrierSettings()
+    states: StateSettings = StateSettings()
+    model: ModelSettings = ModelSettings()
+    relaxation: RelaxationSettings = RelaxationSettings()
+    transport: TransportSettings
+
+
+# -- reading, with errors for people ------------------------------------------------------------------------------
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    StudyError
+        If it is missing or no TOML.
+    """
+    path = Path(path)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(
+            f"found no file {str(path)!r}; expected a study file (TOML); check the path"
+        ) from None
+    except OSError as error:
+        raise StudyError(
+            f"cannot read {str(path)!r} ({error.strerror}); expected a study file (TOML); check the path"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(
+            f"{path.name} is no valid TOML: {error}; expected 'key = value' lines; correct it"
+        ) from error
+
+
+def parse_settings(data: Mapping[str, Any], *, name: str = "study") -> StudySettings:
+    """Check settings.
+
+    Parameters
+    ----------
+    data
+        Nested values, as read from TOML.
+    name
+        What messages call the file.
+
+    Raises
+    ------
+    StudyError
+        One sentence: where, what was found, what was expected.
+    """
+    try:
+        settings = StudySettings.model_validate(dict(data))
+    except ValidationError as error:
+        raise StudyError(_sentence(error, name)) from None
+    temperatures = settings.transport.temperatures_K
+    if len(set(temperatures)) != len(temperatures):
+        raise StudyError(
+            f"{name}: [transport] temperatures_K: found {temperatures}; expected every temperature once; remove the double one"
+        )
+    return settings
+
+
+def _sentence(error: ValidationError, name: str) -> str:
+    """Turn the first finding of pydantic into one sentence; unknown keys first, because they explain missing ones."""
+    findings = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
+    first = findings[0]
+    loc = [str(part) for part in first["loc"]]
+    model = _section_model(loc[0]) if loc else None
+    others = len({tuple(map(str, e["loc"][:2])) for e in findings}) - 1
+    more = f" (and {others} more)" if others else ""
+    if first["type"] == "extra_forbidden":
+        known = list((model if len(loc) > 1 and model else StudySettings).model_fields)
+        near = difflib.get_close_matches(loc[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"remove it, or choose one of {', '.join(known)}"
+        kind = "section" if isinstance(first["input"], Mapping) else "key"
+        where = f"[{loc[0]}] " if len(loc) > 1 else ""
+        return f"{name}: {where}{loc[-1]}: found an unknown {kind}; expected one of {len(known)} known ones; {hint}{more}"
+    inner = re.sub(r"\.(\d+)", r"[\1]", ".".join(loc[1:]))
+    where = f"[{loc[0]}] {inner}" if model and len(loc) > 1 else f"[{loc[0]}]" if model else ".".join(loc)
+    if first["type"] == "missing":
+        what = "section" if model and len(loc) == 1 else "key"
+        return f"{name}: {where}: found nothing; expected this {what}; add it{more}"
+    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = re.sub("a valid dictionary( or instance of .*)?", "a table of keys", expected)
+    expected = expected.replace("a valid string", "text in quotes").replace(
+        "a valid list", "a list in brackets"
+    )
+    return f"{name}: {where}: found {_shown(first['input'])}; expected {expected[:1].lower()}{expected[1:]}; correct it{more}"
+
+
+def _section_model(key: str) -> type[_Section] | None:
+    field = StudySettings.model_fields.get(key)
+    if field is None:
+        return None
+    found = [
+        t
+        for t in (field.annotation, *get_args(field.annotation))
+        if isinstance(t, type) and issubclass(t, _Section)
+    ]
+    return found[0] if found else None
+
+
+def _shown(value: Any) -> str:
+    kinds: list[tuple[type | tuple[type, ...], str]] = [
+        (bool, "true/false"),
+        (str, "text"),
+        (int, "a whole number"),
+        (float, "a number"),
+        (Mapping, "a table"),
+        ((list, tuple), "a list"),
+    ]
+    kind = next((text for of, text in kinds if isinstance(value, of)), type(value).__name__)
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({kind})"
+
+
+# -- writing ------------------------------------------------------------------------------------------------------
+
+
+def to_toml(settings: StudySettings) -> str:
+    """Write settings as a TOML file that reproduces them, defaults included."""
+    data = settings.model_dump(exclude_none=True)
+    lines = [f"{k} = {_value(v)}" for k, v in data.items() if not isinstance(v, dict)]
+    for section, table in data.items():
+        if isinstance(table, dict) and table:
+            lines += ["", f"[{section}]", *(f"{_key(k)} = {_value(v)}" for k, v in table.items() if v != {})]
+    return "\n".join(lines) + "\n"
+
+
+def _key(key: str) -> str:
+    return key if key and all(c.isascii() and (c.isalnum() or c in "-_") for c in key) else _value(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_key(str(k))} = {_value(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(v) for v in value) + "]"
+    escaped = "".join(
+        {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(
+            c, c if c >= " " else f"\\u{ord(c):04x}"
+        )
+        for c in str(value)
+    )
+    return f'"{escaped}"'

@@ -1,0 +1,274 @@
+"""Stages of a study: computed once, written atomically, loaded when everything upstream is the same; and worker processes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import BadZipFile
+
+from ase_kinoson.errors import KinosonError, KinosonWarning
+
+__all__ = [
+    "Stages",
+    "Workers",
+    "available_cores",
+    "fingerprint",
+    "plain",
+    "recorded_warnings",
+    "replace_file",
+]
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def fingerprint(*parts: Any) -> str:
+    """Short hash of plain nested values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+@contextlib.contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; on success it replaces ``path`` in one step."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def recorded_warnings() -> Iterator[list[str]]:
+    """Collect the texts of our own warnings; others pass."""
+    texts: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", KinosonWarning)
+        yield texts
+    for w in caught:
+        if issubclass(w.category, KinosonWarning):
+            texts.append(str(w.message))
+        else:
+            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+
+
+@dataclass
+class Stages:
+    """The finished stages of a study in one folder, one stamp ``stages/<name>.stamp`` each.
+
+    A stamp is removed before the output of its stage is written and appears after it, so that an interruption at any
+    moment leaves complete stages only.
+
+    Attributes
+    ----------
+    folder : Path
+    on_start : callable
+        Called with the title of every stage that has to be computed.
+    wall_s : dict of str to float
+        Time that each stage took when it was computed, s.
+    warnings : dict of str to list of str
+        What each stage warned of.
+    resumed : list of str
+        Stages that were loaded instead of computed.
+    """
+
+    folder: Path
+    on_start: Callable[[str], None] = lambda title: None
+    wall_s: dict[str, float] = field(default_factory=dict)
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+    resumed: list[str] = field(default_factory=list)
+
+    def stamp(self, name: str) -> Path:
+        """File that says that a stage is finished."""
+        return self.folder / "stages" / f"{name}.stamp"
+
+    def is_done(self, name: str, key: str) -> bool:
+        """Whether the stage was finished with the same upstream."""
+        try:
+            return json.loads(self.stamp(name).read_text())["fingerprint"] == key
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def run(
+        self,
+        name: str,
+        key: str,
+        *,
+        title: str,
+        compute: Callable[[], T],
+        save: Callable[[T], None],
+        load: Callable[[], T],
+    ) -> T:
+        """Load a stage, or compute and save it.
+
+        Parameters
+        ----------
+        name
+            Of the stage, used as file name.
+        key
+            Fingerprint of everything that its output depends on.
+        title
+            What is being done, for people.
+        compute, save, load
+            Do the work, write the output, read it back. What is returned has always been read back, so that a resumed run
+            sees the very same numbers.
+        """
+        if self.is_done(name, key):
+            self.resumed.append(name)
+            return self.read(name, load)
+        self.on_start(title)
+        started = time.perf_counter()
+        with recorded_warnings() as texts:
+            result = compute()
+        self.begin(name)
+        save(result)
+        self.finish(name, key, time.perf_counter() - started, texts)
+        return self.read(name, load)
+
+    def begin(self, name: str) -> None:
+        """Forget a stage whose output is about to be written."""
+        self.stamp(name).parent.mkdir(parents=True, exist_ok=True)
+        self.stamp(name).unlink(missing_ok=True)
+
+    def read(self, name: str, load: Callable[[], T]) -> T:
+        """Read the output of a finished stage.
+
+        Raises
+        ------
+        KinosonError
+            If it is damaged; says which stamp to delete to have it computed again.
+        """
+        stamp = self.stamp(name)
+        about = json.loads(stamp.read_text())
+        self.wall_s[name] = float(about["wall_s"])
+        self.warnings[name] = list(about["warnings"])
+        try:
+            return load()
+        except (KinosonError, OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            kind = type(error) if isinstance(error, KinosonError) else KinosonError
+            text = str(error) or type(error).__name__
+            raise kind(
+                f"{text}; or delete {stamp} and run again to have this stage computed again"
+            ) from error
+
+    def finish(self, name: str, key: str, wall_s: float, texts: list[str]) -> None:
+        """Write the stamp of a stage whose output is complete."""
+        about = {"fingerprint": key, "wall_s": round(wall_s, 3), "warnings": list(dict.fromkeys(texts))}
+        with replace_file(self.stamp(name)) as temporary:
+            temporary.write_text(json.dumps(about, indent=1))
+        for text in about["warnings"]:
+            _log.warning("%s: %s", name, text)
+
+
+# -- worker processes ---------------------------------------------------------------------------------------------
+
+
+def available_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+_MAIN = threading.Lock()
+
+
+@contextlib.contextmanager
+def _as_children_start() -> Iterator[None]:
+    """Have children start single-threaded and without running the user's script again.
+
+    Children that are spawned import the main module first; a script without ``if __name__ == "__main__"`` would start the
+    study once more. All that they run here is importable by name.
+    """
+    with _MAIN:
+        main, environment = sys.modules["__main__"], {name: os.environ.get(name) for name in _THREADS}
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        os.environ.update(dict.fromkeys(_THREADS, "1"))
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
+            for name, value in environment.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+class Workers(ProcessPoolExecutor):
+    """Single-threaded worker processes, started when first needed.
+
+    Parameters
+    ----------
+    n
+        Number of processes.
+    """
+
+    def __init__(self, n: int) -> None:
+        super().__init__(n, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Schedule a call; see :class:`concurrent.futures.Executor`."""
+        with _as_children_start():
+            return super().submit(fn, *args, **kwargs)
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> bool | None:
+        """Wait for the work that is done; after an error, drop what is not."""
+        if kind is not None:
+            processes = list((getattr(self, "_processes", None) or {}).values())
+            self.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
+            return None
+        return super().__exit__(kind, value, traceback)
+
+
+def plain(value: Any) -> Any:
+    """Nested values as JSON holds them: arrays as lists, NaN and infinities as None."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not (value - value == 0.0):
+        return None
+    return value

@@ -1,0 +1,373 @@
+"""What a study leaves behind as numbers: ``summary.json``, ``kinosons.csv`` and ``barriers.csv``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ase_kinoson.errors import KinosonError
+from ase_kinoson.kinosons.density import KinosonDensity
+from ase_kinoson.kinosons.statistics import Quantity
+from ase_kinoson.settings import to_toml
+from ase_kinoson.stages import Stages, plain, replace_file
+from ase_kinoson.units import thermal_energy
+
+if TYPE_CHECKING:
+    from ase_kinoson.barriers.reference import Barriers
+    from ase_kinoson.study import Study, StudyResult
+
+__all__ = ["KINDS", "summarise", "versions", "write_tables"]
+
+KINDS = {
+    "bound": (
+        "upper bound on the true coefficient of this cell, these energies and the states as weighted: the relaxation y can only "
+        "make it too large; the statistical error comes on top"
+    ),
+    "estimate": "no bound; its error is of second order in the error of y, and the statistical error comes on top",
+    "ratio": "quotient of two bounds or estimates, itself no bound",
+    "exact": "solved exactly",
+    "not a bound": "the states are no equilibrium sample of the barriers used, or a fit has seen them",
+    "count": "counted",
+    "statistics": "average over the states with its statistical error",
+    "held-out error": "measured on states that the fit has not seen",
+}
+"""What the kinds of numbers mean."""
+
+PACKAGES = (
+    "ase-kinoson",
+    "ase",
+    "numpy",
+    "scipy",
+    "torch",
+    "spglib",
+    "pymatgen",
+    "pydantic",
+    "safetensors",
+    "matplotlib",
+)
+PARITY = ("fit", "unseen")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, this package and what it stands on."""
+    import ase_kinoson
+
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            if name == "ase-kinoson":
+                found[name] = ase_kinoson.__version__
+    return found
+
+
+def number(value: float, unit: str, kind: str, error: float | None = None) -> dict[str, Any]:
+    """A number as the summary holds it."""
+    return {"value": value, "error": error, "unit": unit, "kind": kind}
+
+
+def summarise(study: Study, result: StudyResult, stages: Stages) -> dict[str, Any]:
+    """Collect every number of a study with value, error, unit and kind.
+
+    Parameters
+    ----------
+    study
+        Settings and lattice.
+    result
+        Coefficients, barriers and models.
+    stages
+        Wall times and warnings.
+
+    Returns
+    -------
+    dict
+        JSON values only.
+    """
+    s = study.settings
+    cell, alloy = study.supercell, study.alloy
+    unseen = {t: _model_errors(result, b) for t, b in result.evaluation.items()}
+    data = {
+        "title": s.title or f"Study of {s.alloy.file}",
+        "alloy": {
+            "file": s.alloy.file,
+            "sublattices": [
+                {
+                    "name": sub.name,
+                    "mobile": sub.mobile,
+                    "composition": {a: number(x, "1", "site fraction") for a, x in sub.composition},
+                }
+                for sub in alloy.sublattices
+            ],
+            "composition_rounding": {
+                name: {a: number(x, "1", "realised minus nominal fraction") for a, x in own.items()}
+                for name, own in cell.rounding().items()
+            },
+        },
+        "cell": {
+            "sites": number(cell.n_sites, "1", "count"),
+            "lengths": [number(x, "Å", "given") for x in np.linalg.norm(cell.cell, axis=1)],
+        },
+        "jumps": {
+            "mechanism": study.jumps.mechanism,
+            "per_site": number(study.jumps.n_jumps, "1", "count"),
+            "lengths": [number(x, "Å", "given") for x in study.jumps.lengths],
+        },
+        "ensemble": s.states.ensemble,
+        "temperatures": [_at_temperature(result, t, unseen[t]) for t in result.transport],
+        "activation_energy_between": _between(result),
+        "model": {
+            "reference_barriers": number(result.model.report["n_barriers"], "1", "count"),
+            "held_out": _held_out(result.model.report.get("held_out", {})),
+        },
+        "barriers": {
+            "training": _counts(result.training),
+            **{f"{t:g} K": _counts(b) for t, b in result.evaluation.items()},
+        },
+        "force_calls": number(
+            sum(_force_calls(b) for b in (result.training, *result.evaluation.values())), "1", "count"
+        ),
+        "leak_free": (
+            "The barrier model was fitted to the training states only, and y was trained on Monte Carlo states of that model. The "
+            "coefficients are evaluated with reference barriers on states drawn afresh afterwards, which neither fit has seen."
+        ),
+        "kinds": KINDS,
+        "warnings": [f"{name}: {text}" for name, texts in stages.warnings.items() for text in texts],
+        "wall_time": {name: number(t, "s", "measured") for name, t in stages.wall_s.items()},
+        "settings": s.model_dump(exclude_none=True),
+        "settings_toml": to_toml(s),
+        "versions": versions(),
+    }
+    return plain(data)
+
+
+def _at_temperature(result: StudyResult, t: float, unseen: dict[str, Any]) -> dict[str, Any]:
+    transport = result.transport[t]
+    found = transport.as_dict()
+    settings = found.pop("settings")
+    drift = found.pop("energy_drift")
+    report = result.evaluation[t].states.report
+    trained = result.relaxation[t].report
+    densities = {"vacancy" if "vacancy" in result.density[t].quantity else "carrier": result.density[t]} | {
+        f"tracer_{a}": KinosonDensity.from_result(transport, quantity=f"tracer_{a}")
+        for a in transport.species
+    }
+    for key, kind in (
+        ("n_states", "count"),
+        ("n_reference_barriers", "count"),
+        ("n_rejected_jumps", "count"),
+    ):
+        found[key] = number(found[key], "1", kind)
+    found["temperature"] = number(found.pop("temperature_K"), "K", "given")
+    found["effective_sample_size"] = number(found["effective_sample_size"], "1", "Kish")
+    fraction = found["vacancy_fraction"]
+    found["vacancy_fraction"] = None if fraction is None else number(fraction, "1", "given")
+    return found | {
+        "attempt_frequency": number(settings["attempt_frequency"], "1/s", "given"),
+        "energy_drift": None
+        if drift is None
+        else {
+            "total": number(transport.drift.value, "1", "statistics", transport.drift.error),
+            **{a: number(v, "1", "statistics", e) for a, (v, e) in transport.drift.by_species.items()},
+        },
+        "energy_difference": number(
+            report.get("energy_difference_std_eV", float("nan")),
+            "eV",
+            "standard deviation of reference minus model",
+        ),
+        "states_source": settings["states_source"],
+        "sampling": {
+            k.removesuffix("_eV").removesuffix("_sweeps"): number(
+                v, "eV" if k.endswith("_eV") else "sweeps" if k.endswith("sweeps") else "1", "statistics"
+            )
+            for k, v in report.items()
+            if isinstance(v, int | float)
+            and not isinstance(v, bool)
+            and k not in ("seed", "effective_sample_size")
+        },
+        "relaxation": {
+            "lookahead_steps": number(result.relaxation[t].lookahead, "1", "given"),
+            "training_states": number(trained.get("n_training_states", 0), "1", "count"),
+            "bound_ratio_untrained": number(
+                trained.get("untrained_bound_ratio", float("nan")), "1", "model rates"
+            ),
+            "bound_ratio_trained": number(
+                trained.get("trained_bound_ratio", float("nan")), "1", "model rates"
+            ),
+        },
+        "model_error": unseen,
+        "activation_energy": {name: _try(d.activation_energy) for name, d in densities.items()},
+        "mean_barrier": {name: _try(d.mean_barrier) for name, d in densities.items()},
+        "fraction_of_jumps": {
+            f"{share:g}": number(x, "1", "fraction of jumps that carries this share")
+            for share, x in result.density[t].shares((0.5, 0.9)).items()
+        },
+        "share_by_species": {a: q.as_dict() for a, q in result.density[t].share_by_species().items()},
+    }
+
+
+def _try(function: Callable[[], Quantity]) -> dict[str, Any] | None:
+    """A quantity, or None where it is not defined (a state whose energy is unknown)."""
+    try:
+        return function().as_dict()
+    except KinosonError:
+        return None
+
+
+def _between(result: StudyResult) -> list[dict[str, Any]]:
+    """Activation energies −Δln D/Δβ between neighbouring temperatures; their states are independent."""
+    rows = []
+    temperatures = list(result.transport)
+    for low, high in zip(temperatures[:-1], temperatures[1:], strict=True):
+        a, b = result.transport[low], result.transport[high]
+        gap = 1.0 / thermal_energy(low) - 1.0 / thermal_energy(high)
+
+        def slope(x: Quantity, y: Quantity, gap: float = gap) -> dict[str, Any]:
+            energy = float(np.log(float(y.value) / float(x.value)) / gap)
+            error = float(np.hypot(float(x.error) / float(x.value), float(y.error) / float(y.value)) / gap)
+            return number(energy, "eV", "ratio", error)
+
+        row = {"from": number(low, "K", "given"), "to": number(high, "K", "given")}
+        row["vacancy"] = slope(a.vacancy_diffusivity, b.vacancy_diffusivity)
+        for symbol in a.species:
+            row[f"tracer_{symbol}"] = slope(a.tracer_diffusivity[symbol], b.tracer_diffusivity[symbol])
+        rows.append(row)
+    return rows
+
+
+def _force_calls(barriers: Barriers) -> int:
+    return int(barriers.force_calls.sum()) + int(barriers.settings.get("force_calls_initial", 0))
+
+
+def _counts(barriers: Barriers) -> dict[str, Any]:
+    return {
+        "states": number(len(barriers), "1", "count"),
+        "barriers": number(barriers.n_barriers, "1", "count"),
+        "rejected": {reason: number(n, "1", "count") for reason, n in barriers.n_rejected.items()},
+        "force_calls": number(_force_calls(barriers), "1", "count"),
+        "by_species": {
+            symbol: {
+                "mean": number(row["mean"], "eV", "plain mean over jumps"),
+                "standard_deviation": number(row["std"], "eV", "spread over jumps"),
+                "barriers": number(row["n"], "1", "count"),
+                "rejected": number(row["rejected"], "1", "count"),
+            }
+            for symbol, row in barriers.by_species().items()
+        },
+    }
+
+
+def _held_out(report: dict[str, Any]) -> dict[str, Any]:
+    """Errors on the model's own test states, by species."""
+    rows: dict[str, Any] = {}
+    for symbol, entry in report.items():
+        rows[symbol] = {
+            f"{what}_{measure}": number(entry[what]["model"][measure], "eV", "held-out error")
+            for what in ("barrier", "delta_e")
+            for measure in ("mae", "rmse", "bias")
+        }
+        rows[symbol]["barrier_rmse_of_mean"] = number(
+            entry["barrier"]["baseline"]["rmse"], "eV", "held-out error"
+        )
+        rows[symbol]["barriers"] = number(entry["barrier"]["model"]["n"], "1", "count")
+    return rows
+
+
+def _model_errors(result: StudyResult, barriers: Barriers) -> dict[str, Any]:
+    """Errors of the model on the evaluation states, none of which it has seen."""
+    valid = barriers.valid
+    error = (result.model.predict(barriers.states) - barriers.barrier)[valid] if valid.any() else np.zeros(0)
+    moving = barriers.moving_species[valid]
+    rows = {}
+    for code, symbol in enumerate(barriers.states.supercell.species):
+        own = error if code == 0 else error[moving == code]
+        if len(own) == 0:
+            continue
+        rows["all" if code == 0 else symbol] = {
+            "mae": number(float(np.abs(own).mean()), "eV", "held-out error"),
+            "rmse": number(float(np.sqrt((own**2).mean())), "eV", "held-out error"),
+            "bias": number(float(own.mean()), "eV", "held-out error"),
+            "barriers": number(len(own), "1", "count"),
+        }
+    return rows
+
+
+# -- tables -------------------------------------------------------------------------------------------------------
+
+
+def write_tables(result: StudyResult) -> None:
+    """Write ``kinosons.csv``, ``barriers.csv`` and, last, ``summary.json``, each in one step."""
+    _write_kinosons(result)
+    _write_barriers(result)
+    with replace_file(result.folder / "summary.json") as temporary:
+        text = json.dumps(result.summary, indent=1, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    with replace_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _text(column: Any) -> list[str]:
+    values = np.asarray(column)
+    return [f"{x:.8g}" for x in values] if values.dtype.kind == "f" else [str(x) for x in values]
+
+
+def _write_kinosons(result: StudyResult) -> None:
+    names = list(dict.fromkeys(n for r in result.transport.values() for n in r.kinosons.columns))
+    units = {n: u for r in result.transport.values() for n, u in r.kinosons.units.items()}
+    header = ["temperature_K [K]", *(f"{n} [{units[n]}]" if units.get(n, "1") != "1" else n for n in names)]
+
+    def rows() -> Iterable[Iterable[Any]]:
+        for t, found in result.transport.items():
+            columns = [_text(found.kinosons[n]) for n in names]
+            yield from ((f"{t:g}", *row) for row in zip(*columns, strict=True))
+
+    _write_csv(result.folder / "kinosons.csv", header, rows())
+
+
+def _write_barriers(result: StudyResult) -> None:
+    header = [
+        "set",
+        "temperature_K [K]",
+        "state",
+        "jump",
+        "species",
+        "status",
+        "barrier [eV]",
+        "reverse_barrier [eV]",
+        "model_barrier [eV]",
+        "force_calls",
+    ]
+
+    def rows() -> Iterable[Iterable[Any]]:
+        sets: list[tuple[str, str, Barriers]] = [(PARITY[0], "", result.training)]
+        sets += [(PARITY[1], f"{t:g}", b) for t, b in result.evaluation.items()]
+        for name, t, b in sets:
+            predicted = result.model.predict(b.states)
+            symbols = b.states.supercell.species
+            for n, k in np.argwhere(b.moving_species >= 0):
+                yield (
+                    name,
+                    t,
+                    n,
+                    k,
+                    symbols[b.moving_species[n, k]],
+                    b.status[n, k],
+                    f"{b.barrier[n, k]:.8g}",
+                    f"{b.reverse_barrier[n, k]:.8g}",
+                    f"{predicted[n, k]:.8g}",
+                    b.force_calls[n, k],
+                )
+
+    _write_csv(result.folder / "barriers.csv", header, rows())

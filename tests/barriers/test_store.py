@@ -1,0 +1,177 @@
+"""The store: what it refuses, and that nothing is lost or changed by writing and reading."""
+
+import sqlite3
+
+import ase.db
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+from ase_kinoson.barriers.saddle import Hop, Host, JumpResult, SaddleSettings, StateResult
+from ase_kinoson.barriers.store import BarrierStore, Fingerprint
+from ase_kinoson.crystal import Alloy, JumpNetwork
+from ase_kinoson.errors import StoreError
+
+
+@pytest.fixture(scope="module")
+def study():
+    cell = Alloy.from_atoms(bulk("Cu", cubic=True), {"Cu": {"Cu": 0.5, "Ni": 0.5}}).supercell((2, 2, 2))
+    network = JumpNetwork.from_supercell(cell)
+    occupation = np.insert(np.arange(cell.n_sites - 1) % 2 + 1, 0, 0)
+    host = Host.from_occupation(cell, occupation)
+    return cell, network, host, Hop.from_jump(network, host, 0, 1)
+
+
+@pytest.fixture
+def fingerprint(study):
+    return Fingerprint.of(study[0], study[1], calculator="EMT", parameters={"asap_cutoff": False})
+
+
+def results(host):
+    rng = np.random.default_rng(1)
+    places = [host.positions + rng.normal(scale=0.1, size=host.positions.shape) for _ in range(3)]
+    state = StateResult("ok", "", places[0], rng.normal(), 0.0041, 9, ("relaxed",), 1.5)
+    jump = JumpResult("ok", "", state.energy, *rng.normal(size=2), 0.011, 0.0037, 16, ("a", "b"), *places[1:], 2.5)
+    lost = JumpResult("not-converged", "largest force 0.3", state.energy, force_calls=88, path=("a",))
+    return state, jump, lost
+
+
+def fill(store, host, hop):
+    state, jump, lost = results(host)
+    store.write_state("12345678901234567890", host, state, carrier=0)
+    store.write_jump("12345678901234567890", 1, host, hop, jump, carrier=0, target=5)
+    store.write_jump("12345678901234567890", 2, host, hop, lost, carrier=0, target=6)
+    return state, jump, lost
+
+
+def test_what_is_written_is_read_bit_by_bit(tmp_path, study, fingerprint):
+    path = tmp_path / "s.db"
+    state, jump, lost = fill(BarrierStore(path, fingerprint), *study[2:])
+    again = BarrierStore(path, fingerprint)
+    key = "12345678901234567890"  # a hash that looks like a number, which ase.db would refuse
+    read = again.states()[key]
+    assert np.array_equal(read.positions, state.positions)
+    assert (read.energy, read.fmax, read.force_calls, read.path) == (state.energy, state.fmax, 9, ("relaxed",))
+    jumps = again.jumps(positions=True)
+    assert set(jumps) == {(key, 1), (key, 2)} and len(again) == 2
+    for name in ("status", "barrier", "reverse_barrier", "energy_saddle", "fmax_saddle", "force_calls", "path"):
+        assert getattr(jumps[key, 1], name) == getattr(jump, name)
+    assert np.array_equal(jumps[key, 1].saddle_positions, jump.saddle_positions)
+    assert jumps[key, 2].status == "not-converged" and jumps[key, 2].reason == lost.reason
+    assert jumps[key, 2].barrier == np.inf and np.isnan(jumps[key, 2].energy_saddle)
+
+
+def test_it_is_an_ordinary_database(tmp_path, study, fingerprint):
+    path = tmp_path / "s.db"
+    _, jump, _ = fill(BarrierStore(path, fingerprint), *study[2:])
+    with ase.db.connect(path) as db:
+        rows = list(db.select(kind="jump", status="ok"))
+        metadata = db.metadata
+    assert [row.barrier for row in rows] == [jump.barrier]
+    assert rows[0].energy == jump.energy_saddle and rows[0].calculator == "emt"
+    assert np.array_equal(rows[0].toatoms().positions, jump.saddle_positions)
+    assert metadata["key_descriptions"]["barrier"][2] == "eV"
+    assert metadata["ase_kinoson"]["calculator"] == "EMT"
+
+
+def test_nothing_is_written_twice(tmp_path, study, fingerprint):
+    store = BarrierStore(tmp_path / "s.db", fingerprint)
+    fill(store, *study[2:])
+    fill(BarrierStore(tmp_path / "s.db", fingerprint), *study[2:])
+    assert len(store) == 2
+    with ase.db.connect(tmp_path / "s.db") as db:
+        assert db.count() == 3
+
+
+def test_store_of_another_study_is_refused(tmp_path, study, fingerprint):
+    cell, network = study[:2]
+    path = tmp_path / "s.db"
+    BarrierStore(path, fingerprint)
+    larger = cell.alloy.supercell((3, 3, 3))
+    others = {
+        "supercell": Fingerprint.of(larger, network, calculator="EMT", parameters={"asap_cutoff": False}),
+        "jump network": Fingerprint.of(
+            cell, JumpNetwork.from_supercell(larger, cutoff=3.7), calculator="EMT", parameters={"asap_cutoff": False}
+        ),
+        "calculator 'EMT', expected 'LJ'": Fingerprint.of(cell, network, calculator="LJ"),
+        "parameter 'asap_cutoff' False, expected True": Fingerprint.of(
+            cell, network, calculator="EMT", parameters={"asap_cutoff": True}
+        ),
+        "setting 'fmax_saddle' 0.01, expected 0.05": Fingerprint.of(
+            cell,
+            network,
+            calculator="EMT",
+            parameters={"asap_cutoff": False},
+            settings=SaddleSettings(fmax_saddle=0.05),
+        ),
+    }
+    for text, other in others.items():
+        with pytest.raises(StoreError, match="belongs to another study") as error:
+            BarrierStore(path, other)
+        assert text in str(error.value)
+        assert "another file" in str(error.value) and "\n" not in str(error.value)
+    BarrierStore(path, fingerprint)
+
+
+def test_truncated_and_foreign_files_are_refused(tmp_path, study, fingerprint):
+    path = tmp_path / "s.db"
+    fill(BarrierStore(path, fingerprint), *study[2:])
+    whole = path.read_bytes()
+    for share in (0.9, 0.5, 0.1, 0.001):
+        path.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(StoreError, match=r"damaged.*delete it"):
+            BarrierStore(path, fingerprint).jumps()
+    path.write_bytes(whole)
+    assert len(BarrierStore(path, fingerprint)) == 2
+    text = tmp_path / "notes.db"
+    text.write_text("these are my notes, and no database\n" * 100)
+    with pytest.raises(StoreError, match="not a barrier store"):
+        BarrierStore(text, fingerprint)
+    assert text.read_text().startswith("these are my notes")
+
+
+def test_databases_of_something_else_are_left_alone(tmp_path, study, fingerprint):
+    other = tmp_path / "other.db"
+    connection = sqlite3.connect(other)
+    connection.execute("CREATE TABLE recipes (name TEXT)")
+    connection.commit()
+    connection.close()
+    before = other.read_bytes()
+    with pytest.raises(StoreError, match="something else"):
+        BarrierStore(other, fingerprint)
+    assert other.read_bytes() == before
+    atoms = tmp_path / "atoms.db"
+    with ase.db.connect(atoms) as db:
+        db.write(Atoms("Cu"))
+    with pytest.raises(StoreError, match="no barriers of this package"):
+        BarrierStore(atoms, fingerprint)
+
+
+def test_missing_folder_is_named(tmp_path, fingerprint):
+    with pytest.raises(StoreError, match="no folder"):
+        BarrierStore(tmp_path / "nowhere" / "s.db", fingerprint)
+
+
+def test_locked_database_is_waited_for(tmp_path, study, fingerprint, monkeypatch):
+    store = BarrierStore(tmp_path / "s.db", fingerprint)
+    real, failures = store._db.write, [2]
+
+    def write(*arguments, **keywords):
+        if failures[0]:
+            failures[0] -= 1
+            raise sqlite3.OperationalError("database is locked")
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(store._db, "write", write)
+    state = results(study[2])[0]
+    store.write_state("abc", study[2], state, carrier=0)
+    assert failures == [0] and set(store.states()) == {"abc"}
+
+    def full(*arguments, **keywords):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(store._db, "write", full)
+    with pytest.raises(StoreError, match="disk is full"):
+        store.write_state("abd", study[2], state, carrier=0)
+    assert set(store.states()) == {"abc"}

@@ -267,8 +267,7 @@ class BarrierCalculator(BaseCalculator):
             if self._has_energy:
                 return None
             return (
-                f"found a {what} without energies; {name!r} expects a model that has an energy; "
-                f"ask for one of {extra}"
+                f"found a {what} without energies; {name!r} expects a model that has an energy; ask for one of {extra}"
             )
         if name not in extra:
             return (
@@ -295,17 +294,13 @@ class BarrierCalculator(BaseCalculator):
         known = ("temperature_K", "attempt_frequency", "tolerance")
         for name, value in parameters.items():
             if name not in known:
-                raise CalculatorInputError(
-                    f"found the parameter {name!r}; expected one of {known}; correct the name"
-                )
+                raise CalculatorInputError(f"found the parameter {name!r}; expected one of {known}; correct the name")
             if value is None and name != "attempt_frequency":
                 continue
             number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
             if not (number and 0.0 < float(value) < float("inf")):
                 unit = {"temperature_K": "K", "attempt_frequency": "1/s", "tolerance": "Å"}[name]
-                raise CalculatorInputError(
-                    f"found {name}={value!r}; expected a positive number in {unit}; correct it"
-                )
+                raise CalculatorInputError(f"found {name}={value!r}; expected a positive number in {unit}; correct it")
 
     def _state(self) -> tuple[Mapped, NDArray[np.int8], NDArray[np.int64]]:
         """Map the atoms once; return the mapping, occupation (1, n_sites) and carrier (1,)."""
@@ -320,7 +315,13 @@ class BarrierCalculator(BaseCalculator):
         basis = int(self.network.basis_of(carrier)[0])
         jumps = np.flatnonzero(self.network.exists[basis])
         if name in _ENERGY:
-            energy = float(Rates(self.source, self.network).state_energies(occupation)[0])  # type: ignore[index]
+            energies = Rates(self.source, self.network).state_energies(occupation)
+            if energies is None or not np.isfinite(energies[0]):
+                raise ModelCalculationError(
+                    f"the {self._model_name} knows no energy of this state; expected a number in eV; ask for "
+                    f"{self._extra_names()[0]!r}, or use a model with energies"
+                )
+            energy = float(energies[0])
             return {"energy": energy, "free_energy": energy}
         if name in _BARRIERS:
             found = self._jump_energies()
@@ -431,9 +432,7 @@ class KinosonCalculator(BarrierCalculator):
         mobile = {s for sub in alloy.sublattices if sub.mobile for s in sub.species}
         return {
             "kinosons": weight * np.square(moved.sum(axis=1)).sum(axis=-1),
-            "kinosons_by_species": {
-                s: weight * squares[:, a] for a, s in enumerate(alloy.species[1:]) if s in mobile
-            },
+            "kinosons_by_species": {s: weight * squares[:, a] for a, s in enumerate(alloy.species[1:]) if s in mobile},
         }
 
 
@@ -481,7 +480,7 @@ def _source_on(model: Any, network: JumpNetwork) -> Any:
     if own.supercell != network.supercell:
         raise CalculatorInputError(
             f"the model is bound to a supercell of {own.supercell.n_sites} sites; expected one of "
-            f"{network.supercell.n_sites} sites; pass the lattice gas unbound, with jumps= on that supercell"
+            f"{network.supercell.n_sites} sites; build the gas, and a relaxation that uses it, on that supercell"
         )
     return source
 
@@ -492,7 +491,8 @@ def _relaxation_on(relaxation: Relaxation, network: JumpNetwork) -> Relaxation:
     if own.fingerprint != network.fingerprint or own.supercell.species != network.supercell.species:
         raise CalculatorInputError(
             f"found a relaxation for {own!r} and {own.supercell.species[1:]}; expected the "
-            f"jumps and species of the model, {network!r} and {network.supercell.species[1:]}; build both from one JumpNetwork"
+            f"jumps and species of the model, {network!r} and {network.supercell.species[1:]}; build both from "
+            "one JumpNetwork"
         )
     if own.supercell == network.supercell:
         return relaxation
@@ -502,7 +502,7 @@ def _relaxation_on(relaxation: Relaxation, network: JumpNetwork) -> Relaxation:
             f"found a relaxation made on {own.supercell.n_sites} sites for {network.supercell.n_sites} sites; "
             "expected its environment to fit into both cells or neither; make it on the second cell"
         )
-    rates = relaxation.rates
+    rates = relaxation.rates if relaxation.lookahead > 0 else None
     if rates is not None:
         rates = replace(rates, source=_source_on(rates.source, network), network=network)
     report = dict(relaxation.report)

@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = ["main"]
 
@@ -14,7 +15,8 @@ COMMANDS = [
     for name in ("run", "barriers", "fit", "transport", "report", "validate", "info")
 ]
 
-DESCRIPTION = """Diffusion coefficients of disordered alloys from any ASE calculator, with the kinosons that explain them.
+DESCRIPTION = """Diffusion coefficients of disordered alloys from any ASE calculator,
+with the kinosons that explain them.
 
 Example:
 
@@ -72,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 _SHOW = warnings.showwarning
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+def _show_warning(
+    message: Any, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
     """Our own warnings are for users: one line without a place in the code."""
     from ase_kinoson.errors import KinosonWarning
 

@@ -1,12 +1,13 @@
 """Figures: every function takes data and ``ax=None``, returns the Axes, and never shows anything.
 
-Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; a species has one colour in all figures of a study.
+Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; a species has one colour in all
+figures of a study.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -74,13 +75,11 @@ def plot_barriers(
     if not use.any():
         raise KinosonError("found no finite barrier to draw; expected at least one; compute barriers first")
     palette = colors or species_colors(who.tolist())
-    edges = np.histogram_bin_edges(q[use], bins=bins)
+    edges: Any = np.histogram_bin_edges(q[use], bins=bins)
     for s in sorted(set(who[use].tolist())):
         own = q[use & (who == s)]
         axes.hist(own, edges, histtype="stepfilled", alpha=0.35, color=palette[s])
-        axes.hist(
-            own, edges, histtype="step", linewidth=1.5, color=palette[s], label=f"{s} ({len(own)} jumps)"
-        )
+        axes.hist(own, edges, histtype="step", linewidth=1.5, color=palette[s], label=f"{s} ({len(own)} jumps)")
     axes.set_xlabel("reference barrier Q (eV)")
     axes.set_ylabel(f"jumps per {1000 * (edges[1] - edges[0]):.2g} meV")
     axes.legend(title="jumping atom", frameon=False)
@@ -94,7 +93,7 @@ def plot_parity(
     *,
     ax: Axes | None = None,
 ) -> Axes:
-    """Barriers of the model against reference barriers, for states that the fit used and states that it has not seen.
+    """Barriers of the model against reference barriers, for states that the fit has used and has not seen.
 
     Parameters
     ----------
@@ -113,9 +112,7 @@ def plot_parity(
     )
     use = np.isfinite(x) & np.isfinite(y)
     if not use.any():
-        raise KinosonError(
-            "found no finite pair of barriers to draw; expected at least one; compute barriers first"
-        )
+        raise KinosonError("found no finite pair of barriers to draw; expected at least one; compute barriers first")
     parts = ((use & ~new, "in the fit", PALETTE[5], "o"), (use & new, "never seen by it", PALETTE[0], "x"))
     for mask, label, color, marker in parts:
         if mask.any():
@@ -148,7 +145,7 @@ def plot_kinoson_density(
     colors: Mapping[str, str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Which jumps carry the coefficient: its density over barriers or over ln κ, stacked by species, beside that of all jumps.
+    """Which jumps carry the coefficient: its density by species, beside the distribution of all jumps.
 
     Parameters
     ----------
@@ -187,9 +184,7 @@ def plot_kinoson_density(
             label=f"{s} jumps",
         )
         base = base + height
-    every = (
-        np.histogram(x[use], bins=edges, weights=density.weight[use])[0] / density.weight[use].sum() / width
-    )
+    every = np.histogram(x[use], bins=edges, weights=density.weight[use])[0] / density.weight[use].sum() / width
     axes.stairs(every, edges, color="0.45", linewidth=1.4, label="number of jumps")
     axes.set_xlabel("barrier Q (eV)" if over == "barrier" else "ln κ   (κ in Å²/s)")
     axes.set_ylabel("share per eV" if over == "barrier" else "share per unit of ln κ")

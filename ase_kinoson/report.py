@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -14,20 +13,13 @@ import numpy as np
 
 from ase_kinoson import report_figures as figures
 from ase_kinoson.errors import StudyError
+from ase_kinoson.report_parts import SHORT_KINDS, kind, read_csv, read_summary, show, table
 from ase_kinoson.stages import replace_file
 
 if TYPE_CHECKING:
     from ase_kinoson.study import StudyResult
 
 __all__ = ["build_report"]
-
-Number = Mapping[str, Any]
-
-_SUPERSCRIPT = str.maketrans("0123456789-+", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺")
-SHORT_KINDS = {
-    "bound": "upper bound",
-    "bound (diagonal), estimate (off-diagonal)": "upper bound on the diagonal, else estimate",
-}
 
 
 def build_report(source: str | Path | StudyResult) -> Path:
@@ -49,14 +41,15 @@ def build_report(source: str | Path | StudyResult) -> Path:
         If the folder does not hold the output of a finished study.
     """
     folder = Path(source) if isinstance(source, str | Path) else source.folder
-    summary = _read_summary(folder / "summary.json")
-    kinosons = _read_csv(folder / "kinosons.csv")
-    barriers = _read_csv(folder / "barriers.csv")
+    summary = read_summary(folder / "summary.json")
+    kinosons = read_csv(folder / "kinosons.csv")
+    barriers = read_csv(folder / "barriers.csv")
     try:
         page = _page(summary, kinosons, barriers)
     except (KeyError, TypeError, IndexError) as error:
         raise StudyError(
-            f"the files in {str(folder)!r} do not belong together ({type(error).__name__}: {error}); expected those of one finished "
+            f"the files in {str(folder)!r} do not belong together ({type(error).__name__}: {error}); "
+            "expected those of one finished "
             "study; run the study again"
         ) from error
     path = folder / "report.html"
@@ -65,108 +58,7 @@ def build_report(source: str | Path | StudyResult) -> Path:
     return path
 
 
-def _read_summary(path: Path) -> dict[str, Any]:
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StudyError(
-            f"found no {path.name} in {str(path.parent)!r}; expected the output folder of a finished study; run 'ase-kinoson run' first"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise StudyError(
-            f"cannot read {str(path)!r} ({error}); expected the summary of a finished study; run the study again"
-        ) from error
-    if not isinstance(summary, dict):
-        raise StudyError(
-            f"{str(path)!r} holds something else; expected the summary of a study; run the study again"
-        )
-    return summary
-
-
-def _read_csv(path: Path) -> dict[str, np.ndarray]:
-    """Columns by name without unit; numbers where all entries are numbers."""
-    try:
-        with open(path, newline="", encoding="utf-8") as handle:
-            header, *rows = list(csv.reader(handle))
-        columns = list(zip(*rows, strict=True))
-    except (OSError, ValueError, IndexError) as error:
-        raise StudyError(
-            f"cannot read {str(path)!r} ({error}); expected the table of a finished study; run the study again"
-        ) from error
-    table: dict[str, np.ndarray] = {}
-    for name, column in zip(header, columns, strict=False):
-        try:
-            values = np.array([float(x) if x else np.nan for x in column])
-        except ValueError:
-            values = np.array(column)
-        table[name.partition(" [")[0]] = values
-    return table
-
-
-# -- numbers ------------------------------------------------------------------------------------------------------
-
-
-def _unit(unit: str) -> str:
-    if unit == "1":
-        return ""
-    return unit.replace("^2", "²").replace("^3", "³").replace("1/s", "s⁻¹")
-
-
-def _plain(value: float, error: float | None, *, signed: bool = False) -> str:
-    """Digits as many as the error allows; powers of ten written out."""
-    sign = "+" if signed else ""
-    size = max(abs(value), 0.0 if error is None else abs(error))
-    exponent = int(np.floor(np.log10(size))) if size > 0 else 0
-    power = exponent if not -3 <= exponent <= 4 else 0
-    v = value / 10.0**power
-    if error is None:
-        digits = max(0, 3 - 1 - (exponent - power))
-        text = f"{v:{sign}.{digits}f}"
-    else:
-        e = error / 10.0**power
-        digits = min(6, max(0, 1 - int(np.floor(np.log10(e))))) if e > 0 else max(0, 3 - (exponent - power))
-        text = f"{v:{sign}.{digits}f} ± {e:.{digits}f}"
-    if power:
-        text = (f"({text})" if error is not None else text) + " × 10" + str(power).translate(_SUPERSCRIPT)
-    return text.replace("-", "−")
-
-
-def show(number: Number | None, *, percent: bool = False, signed: bool = False) -> str:
-    """Value ± error and unit as text."""
-    if number is None or number.get("value") is None:
-        return "not known"
-    value, error, unit = float(number["value"]), number.get("error"), str(number["unit"])
-    error = None if error is None else float(error)
-    if percent:
-        text = _plain(100 * value, None if error is None else 100 * error, signed=signed)
-        return f"{text} %" if error is None else f"({text}) %"
-    if number["kind"] == "count":
-        return f"{int(value)}"
-    return f"{_plain(value, error, signed=signed)} {_unit(unit)}".strip()
-
-
-def _kind(number: Number | None) -> str:
-    return "" if number is None else SHORT_KINDS.get(str(number["kind"]), str(number["kind"]))
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> str:
-    top = "".join(f"<th scope='col'>{escape(h)}</th>" for h in head)
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<th scope='row'>{escape(c)}</th>"
-            if i == 0
-            else f"<td class='{'n' if any(x.isdigit() for x in c) else 'k'}'>{escape(c)}</td>"
-            for i, c in enumerate(row)
-        )
-        + "</tr>"
-        for row in rows
-    )
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f"<div class='scroll' tabindex='0' role='group' aria-label='{escape(caption or head[0])}'><table>{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
-# -- the page -----------------------------------------------------------------------------------------------------
+# -- the page ------------------------------------------------------------------------------------------------
 
 
 def _page(s: Mapping[str, Any], kinosons: dict[str, np.ndarray], barriers: dict[str, np.ndarray]) -> str:
@@ -225,7 +117,8 @@ def _lead(s: Mapping[str, Any]) -> str:
     ]
     calculator = s["settings"]["calculator"]["name"].rpartition(".")[2]
     return (
-        f"{s['alloy']['file']}: {'; '.join(subs)} of the sites. Cell of {int(s['cell']['sites']['value'])} sites with one {_carrier(s)}, "
+        f"{s['alloy']['file']}: {'; '.join(subs)} of the sites. Cell of {int(s['cell']['sites']['value'])} "
+        f"sites with one {_carrier(s)}, "
         f"energies from {calculator}, {s['ensemble']} ensemble."
     )
 
@@ -238,24 +131,24 @@ def _words(s: Mapping[str, Any]) -> list[str]:
         shares = sorted(row["share_by_species"].items(), key=lambda x: -x[1]["value"])
         few = row["fraction_of_jumps"]
         carried = ", ".join(f"{a} jumps carry {show(q, percent=True)}" for a, q in shares)
+        value = row["vacancy_diffusivity"]
+        most = "at most " if value["kind"] == "bound" else ""
         words.append(
-            f"At {t} the {_carrier(s)} diffuses with at most {show(row['vacancy_diffusivity'])} "
-            f"({_kind(row['vacancy_diffusivity'])}). Of it, {carried}. Half of it is carried by {show(few['0.5'], percent=True)} of all "
-            f"jumps, 90 % of it by {show(few['0.9'], percent=True)}."
-            if row["vacancy_diffusivity"]["kind"] == "bound"
-            else f"At {t} the {_carrier(s)} diffuses with {show(row['vacancy_diffusivity'])} ({_kind(row['vacancy_diffusivity'])}). Of it, "
-            f"{carried}. Half of it is carried by {show(few['0.5'], percent=True)} of all jumps, 90 % of it by "
-            f"{show(few['0.9'], percent=True)}."
+            f"At {t} the {_carrier(s)} diffuses with {most}{show(value)} ({kind(value)}). Of it, {carried}. Half of it "
+            "is "
+            f"carried by {show(few['0.5'], percent=True)} of all jumps, 90 % of it by {show(few['0.9'], percent=True)}."
         )
         mean, energy = row["mean_barrier"][_who(s)], row["activation_energy"][_who(s)]
         if mean and energy:
             words.append(
-                f"The jumps that carry it at {t} have a mean barrier of {show(mean)}; the activation energy there is {show(energy)}."
+                f"The jumps that carry it at {t} have a mean barrier of {show(mean)}; the activation energy "
+                f"there is {show(energy)}."
             )
     total = sum(int(b["barriers"]["value"]) for b in s["barriers"].values())
     rejected = sum(int(n["value"]) for b in s["barriers"].values() for n in b["rejected"].values())
     words.append(
-        f"All of it rests on {total} reference barriers ({int(s['force_calls']['value'])} force calls of the calculator); "
+        f"All of it rests on {total} reference barriers ({int(s['force_calls']['value'])} force calls of the "
+        "calculator); "
         f"{rejected} jumps were rejected."
     )
     return words
@@ -265,7 +158,10 @@ def _warnings(s: Mapping[str, Any]) -> str:
     if not s["warnings"]:
         return "<p class='note'>No stage of the study gave a warning.</p>"
     items = "".join(f"<li>{escape(str(w))}</li>" for w in s["warnings"])
-    return f"<section class='warnings' aria-label='Warnings'><strong>Know before you use a number</strong><ul>{items}</ul></section>"
+    return (
+        "<section class='warnings' aria-label='Warnings'><strong>Know before you use a number</strong>"
+        f"<ul>{items}</ul></section>"
+    )
 
 
 def _at(s: Mapping[str, Any]) -> list[str]:
@@ -289,14 +185,17 @@ def _coefficients(s: Mapping[str, Any]) -> str:
         else f"Coefficients of atoms are for a vacancy site fraction c_v = {show(fraction)}."
     )
     return (
-        _table(
+        table(
             ("coefficient", *_at(s), "kind"),
-            [(name, *map(show, q), " / ".join(dict.fromkeys(map(_kind, q)))) for name, q in lines],
+            [(name, *map(show, q), " / ".join(dict.fromkeys(map(kind, q)))) for name, q in lines],
             caption="Value ± one standard error",
         )
-        + "<p class='note'>Errors come from a bootstrap over states. Upper bounds are on the coefficient of this very alloy model: this "
-        "calculator, this periodic cell with one carrier, these states as weighted; a better relaxation y could only lower them. Correlation "
-        f"factors compare a coefficient to that of uncorrelated jumps and have no unit. {escape(per)} All jumps have the attempt frequency "
+        + "<p class='note'>Errors come from a bootstrap over states. Upper bounds are on the coefficient of this "
+        "very alloy model: this "
+        "calculator, this periodic cell with one carrier, these states as weighted; a better relaxation y "
+        "could only lower them. Correlation "
+        f"factors compare a coefficient to that of uncorrelated jumps and have no unit. {escape(per)} All "
+        "jumps have the attempt frequency "
         f"{escape(show(first['attempt_frequency']))} (assumed).</p>"
     )
 
@@ -317,9 +216,11 @@ def _activation(s: Mapping[str, Any]) -> str:
     ]
     return (
         "<h3>Activation energies</h3>"
-        + _table(("of the", *(f"from kinosons {x}" for x in _at(s)), *head), rows, caption="Value ± one standard error")
-        + "<p class='note'>From kinosons: the mean of barrier plus state energy, weighted by kinosons, minus the mean state energy "
-        "(Hellmann-Feynman); one temperature is enough. From ln D: the slope between two temperatures. Neither is a bound. The formation "
+        + table(("of the", *(f"from kinosons {x}" for x in _at(s)), *head), rows, caption="Value ± one standard error")
+        + "<p class='note'>From kinosons: the mean of barrier plus state energy, weighted by kinosons, minus the "
+        "mean state energy "
+        "(Hellmann-Feynman); one temperature is enough. From ln D: the slope between two temperatures. "
+        "Neither is a bound. The formation "
         "energy of the vacancy is not included.</p>"
     )
 
@@ -342,10 +243,10 @@ def _onsager(s: Mapping[str, Any]) -> str:
             for i, a in enumerate(species)
         ]
         blocks.append(
-            _table(
+            table(
                 ("", *species),
                 rows,
-                caption=f"Onsager matrix L at {row['temperature']['value']:g} K: {_kind(q)}",
+                caption=f"Onsager matrix L at {row['temperature']['value']:g} K: {kind(q)}",
             )
         )
     return "<h3>Onsager coefficients</h3>" + "".join(blocks) if blocks else ""
@@ -358,16 +259,20 @@ def _carriers(s: Mapping[str, Any]) -> str:
         for a in dict.fromkeys(a for r in rows for a in r["share_by_species"])
     ]
     lines += [
-        (f"share of all jumps that carry {100 * float(f):g} % of it", *(show(r["fraction_of_jumps"][f], percent=True) for r in rows))
+        (
+            f"share of all jumps that carry {100 * float(f):g} % of it",
+            *(show(r["fraction_of_jumps"][f], percent=True) for r in rows),
+        )
         for f in rows[0]["fraction_of_jumps"]
     ]
     lines.append(
         ("mean barrier, weighted by what each jump carries", *(show(r["mean_barrier"][_who(s)]) for r in rows))
     )
     return (
-        "<p>A <em>kinoson</em> κ is what one jump of one state contributes to the diffusivity: its rate times the square of its "
-        "displacement after all that is undone by later jumps has been taken off. Their mean sum is the diffusivity.</p>"
-        + _table(("quantity", *_at(s)), lines, caption="Value ± one standard error")
+        "<p>A <em>kinoson</em> κ is what one jump of one state contributes to the diffusivity: its rate "
+        "times the square of its "
+        "displacement after all that is undone by later jumps has been taken off. Their mean sum is the "
+        "diffusivity.</p>" + table(("quantity", *_at(s)), lines, caption="Value ± one standard error")
     )
 
 
@@ -382,10 +287,11 @@ def _barriers(s: Mapping[str, Any]) -> str:
         for a, r in b["by_species"].items()
     ]
     return (
-        _table(("states", "number of states", "barriers", "rejected jumps", "force calls"), rows)
-        + "<p class='note'>A rejected jump has the rate 0 in both directions. Every one is listed with its reason in <code>barriers.csv</code> "
-        "and in the store <code>barriers.db</code>.</p>"
-        + _table(
+        table(("states", "number of states", "barriers", "rejected jumps", "force calls"), rows)
+        + "<p class='note'>A rejected jump has the rate 0 in both directions. Every one is listed in "
+        "<code>barriers.csv</code>, with its reason "
+        "in the store <code>barriers.db</code>.</p>"
+        + table(
             ("states", "jumping atom", "mean barrier", "standard deviation", "barriers"),
             species,
             caption="Each jump counts once",
@@ -419,7 +325,7 @@ def _model(s: Mapping[str, Any]) -> str:
     ]
     return (
         "<h3>Barrier model</h3>"
-        + _table(
+        + table(
             ("measured on", "jumping atom", "mean absolute error", "rms error", "mean error", "barriers"),
             rows,
             caption="Errors of predicted barriers on states that the fit has not seen",
@@ -445,9 +351,11 @@ def _trust(s: Mapping[str, Any]) -> str:
     ratios = [r["relaxation"]["bound_ratio_trained"] for r in rows]
     lines.append(("mean bound over its value for y = 0, model rates", *map(show, ratios), "the lower the better"))
     return (
-        _table(("check", *_at(s), "expected"), lines, caption="None of these numbers but the energies has a unit")
-        + "<p class='note'>In equilibrium the mean energy change of a jump, weighted with rates, is zero; the energy drift measures it in "
-        "units of the mean absolute energy change. The effective sample size says how many equally weighted states the weighted ones are "
+        table(("check", *_at(s), "expected"), lines, caption="None of these numbers but the energies has a unit")
+        + "<p class='note'>In equilibrium the mean energy change of a jump, weighted with rates, is zero; the energy "
+        "drift measures it in "
+        "units of the mean absolute energy change. The effective sample size says how many equally weighted "
+        "states the weighted ones are "
         "worth.</p>"
     )
 
@@ -470,7 +378,7 @@ def _again(s: Mapping[str, Any]) -> str:
         "<code>ase-kinoson run study.toml --out DIR</code>. Equal seeds and versions give equal numbers.</p>"
         f"<pre><code>{escape(s['settings_toml'])}</code></pre>"
         + "<h3>Versions</h3>"
-        + _table(("package", "version"), versions)
+        + table(("package", "version"), versions)
         + "<h3>Time taken</h3>"
-        + _table(("stage", "wall time when it was computed"), wall)
+        + table(("stage", "wall time when it was computed"), wall)
     )

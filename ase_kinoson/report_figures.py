@@ -1,4 +1,4 @@
-"""Figures of the report as inline SVG: no external fonts, colours that follow light and dark, equal inputs give equal text."""
+"""Figures of the report as inline SVG: colours follow light and dark, and equal inputs give equal text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["barrier_figures", "inline_svg", "kinoson_figures", "transport_figure
 INK = "#010203"
 """Stands for the colour of the surrounding text."""
 
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -44,9 +44,7 @@ STYLE = {
 }
 
 
-def inline_svg(
-    draw: Callable[[Axes], Any], *, name: str, alt: str, size: tuple[float, float] = (4.6, 3.3)
-) -> str:
+def inline_svg(draw: Callable[[Axes], Any], *, name: str, alt: str, size: tuple[float, float] = (4.6, 3.3)) -> str:
     """Draw into a figure and return it as an ``<svg>`` element.
 
     Parameters
@@ -64,9 +62,8 @@ def inline_svg(
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(
-        {**mpl.rcParamsDefault, **STYLE, "svg.hashsalt": name, "backend": mpl.rcParams["backend"]}
-    ):
+    defaults: Any = mpl.rcParamsDefault
+    with mpl.rc_context({**defaults, **STYLE, "svg.hashsalt": name, "backend": mpl.rcParams["backend"]}):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure.subplots())
@@ -80,17 +77,11 @@ def inline_svg(
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     text = re.sub(r'(?:xlink:)?href="#([^"]+)"', rf'href="#{name}-\1"', text)
-    text = text.replace(INK, "currentColor").replace(
-        "'DejaVu Sans'", "'DejaVu Sans', Verdana, Arial, sans-serif"
-    )
+    text = text.replace(INK, "currentColor").replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, Arial, sans-serif")
     head = re.sub(r'\s(?:width|height)="[^"]*"', "", text[: text.index(">") + 1])
     label = escape(alt, quote=True)
     head = head.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
-    return (
-        head
-        + f"<title>{escape(alt)}</title>"
-        + re.sub(r"\n\s*\n+", "\n", text[text.index(">") + 1 :]).strip()
-    )
+    return head + f"<title>{escape(alt)}</title>" + re.sub(r"\n\s*\n+", "\n", text[text.index(">") + 1 :]).strip()
 
 
 def _figure(svg: str, caption: str) -> str:
@@ -112,10 +103,7 @@ def transport_figures(s: Mapping[str, Any]) -> str:
     colors = _colors(s) | {"vacancy": "#7F7F7F", "interstitial": "#7F7F7F"}
     carrier = "vacancy" if s["jumps"]["mechanism"] == "vacancy" else "interstitial"
     lines = {carrier: [_pair(r["vacancy_diffusivity"]) for r in rows]}
-    lines |= {
-        f"{a} tracer": [_pair(r["tracer_diffusivity"][a]) for r in rows]
-        for a in rows[0]["tracer_diffusivity"]
-    }
+    lines |= {f"{a} tracer": [_pair(r["tracer_diffusivity"][a]) for r in rows] for a in rows[0]["tracer_diffusivity"]}
     palette = {label: colors[label.removesuffix(" tracer")] for label in lines}
     per = rows[0]["vacancy_fraction"] is None and carrier == "vacancy"
     unit = "m²/s; tracers per c_v" if per else "m²/s"
@@ -129,10 +117,7 @@ def transport_figures(s: Mapping[str, Any]) -> str:
         name="arrhenius",
         alt=f"Diffusivities in {unit} against inverse temperature: {words}",
     )
-    shares = {
-        f"{r['temperature']['value']:g} K": {a: _pair(q) for a, q in r["share_by_species"].items()}
-        for r in rows
-    }
+    shares = {f"{r['temperature']['value']:g} K": {a: _pair(q) for a, q in r["share_by_species"].items()} for r in rows}
     said = "; ".join(
         f"{k}: " + ", ".join(f"{a} {100 * v[0]:.0f} %" for a, v in row.items()) for k, row in shares.items()
     )
@@ -142,9 +127,7 @@ def transport_figures(s: Mapping[str, Any]) -> str:
         alt=f"Share of the {carrier} diffusivity by jumping species: {said}",
         size=(4.6, max(2.0, 1.2 + 0.55 * len(shares))),
     )
-    return _figure(
-        svg, f"{kind} on the diffusivities with one standard error, at each temperature."
-    ) + _figure(
+    return _figure(svg, f"{kind} on the diffusivities with one standard error, at each temperature.") + _figure(
         bars,
         f"Share of the {carrier} diffusivity that the jumps of each species carry, ± one standard error.",
     )
@@ -172,17 +155,17 @@ def kinoson_figures(s: Mapping[str, Any], kinosons: Mapping[str, np.ndarray]) ->
         few = row["fraction_of_jumps"]["0.5"]["value"]
         for over, words in (("barrier", "over barriers"), ("log_kinoson", "over ln κ")):
             svg = inline_svg(
-                lambda ax, d=density, o=over: plot_kinoson_density(
-                    d, over=o, bins=32, colors=_colors(s), ax=ax
-                ),  # type: ignore[misc]
+                lambda ax, d=density, o=over: plot_kinoson_density(d, over=o, bins=32, colors=_colors(s), ax=ax),  # type: ignore[misc]
                 name=f"density-{t:g}-{over}".replace(".", "_"),
-                alt=f"Density of kinosons {words} at {t:g} K, split by jumping species, beside the distribution of all jumps; half of the "
+                alt=f"Density of kinosons {words} at {t:g} K, split by jumping species, beside the distribution of all "
+                f"jumps; half of the "
                 f"diffusivity is carried by {100 * few:.2g} % of the jumps",
             )
             parts.append(
                 _figure(
                     svg,
-                    f"{t:g} K: which jumps carry the diffusivity, {words}. Filled: share of the diffusivity; line: share of the number of jumps.",
+                    f"{t:g} K: which jumps carry the diffusivity, {words}. Filled: share of the diffusivity; "
+                    "line: share of the number of jumps.",
                 )
             )
     return "".join(parts)
@@ -206,11 +189,13 @@ def barrier_figures(s: Mapping[str, Any], barriers: Mapping[str, np.ndarray]) ->
     parity = inline_svg(
         lambda ax: plot_parity(barriers["barrier"][ok], barriers["model_barrier"][ok], unseen[ok], ax=ax),
         name="parity",
-        alt=f"Barriers of the model against reference barriers; rms error on states the fit has not seen {1000 * rms:.2g} meV",
+        alt="Barriers of the model against reference barriers; rms error on states the fit has not seen "
+        f"{1000 * rms:.2g} meV",
     )
     return _figure(
         histogram, "All reference barriers, training and evaluation states together; each jump counts once."
     ) + _figure(
         parity,
-        "Barriers of the model against reference barriers. Crosses: the states on which the coefficients are evaluated.",
+        "Barriers of the model against reference barriers. Crosses: the states on which the coefficients are "
+        "evaluated.",
     )

@@ -69,7 +69,8 @@ class AlloySettings(_Section):
     file
         CIF (with partial occupancies), POSCAR or any file that ASE reads; relative to the study file.
     composition
-        Needed where the file is ordered: ``{Cu = {Cu = 0.7, Ni = 0.3}}`` puts 70 % Cu and 30 % Ni on the sites that hold Cu.
+        Needed where the file is ordered: ``{Cu = {Cu = 0.7, Ni = 0.3}}`` puts 70 % Cu and 30 % Ni on the
+        sites that hold Cu.
     mobile
         Sublattices that carry the vacancy; default: all disordered ones.
     symprec
@@ -101,8 +102,8 @@ class CalculatorSettings(_Section):
     Attributes
     ----------
     name
-        Importable factory such as ``"ase.calculators.emt.EMT"``, or a name that ASE knows (``"EMT"``). A module beside the
-        study file is found too.
+        Importable factory such as ``"ase.calculators.emt.EMT"``, or a name that ASE knows (``"EMT"``). A
+        module beside the study file is found too.
     parameters
         Keyword arguments of the factory.
     """
@@ -112,7 +113,7 @@ class CalculatorSettings(_Section):
 
 
 class BarrierSettings(_Section):
-    """``[barriers]``: the saddle search; see :class:`~ase_kinoson.barriers.saddle.SaddleSettings` for every key and unit."""
+    """``[barriers]``: the saddle search; keys and units as in :class:`~ase_kinoson.barriers.saddle.SaddleSettings`."""
 
     fmax_initial: PositiveFloat = 0.005
     fmax_final: PositiveFloat = 0.02
@@ -134,14 +135,15 @@ class StateSettings(_Section):
     training
         Randomly decorated states whose reference barriers teach the barrier model.
     rounds
-        Further rounds of learning, each on ``per_round`` equilibrium states of the model so far (shared out over the
-        temperatures).
+        Further rounds of learning, each on ``per_round`` equilibrium states of the model so far (shared out
+        over the temperatures).
     per_round
         See ``rounds``.
     evaluation
         States per temperature on which the coefficients are evaluated; no fit sees them.
     ensemble
-        ``"equilibrium"``: all atoms exchange at T. ``"quenched"``: random arrangements in which only the vacancy equilibrates.
+        ``"equilibrium"``: all atoms exchange at T. ``"quenched"``: random arrangements in which only the
+        vacancy equilibrates.
     arrangements
         For ``"quenched"``: number of arrangements per temperature; default one for every four states.
     sweeps
@@ -167,6 +169,7 @@ class ModelSettings(_Section):
     weight_decay: Annotated[float, Field(ge=0)] = 1.0
     dropout: Fraction = 0.1
     energy_cutoff: PositiveFloat | None = None
+    triplet_cutoff: PositiveFloat | None = None
     environment_cutoff: PositiveFloat | None = None
     test_fraction: Fraction = 0.15
     validation_fraction: Fraction = 0.15
@@ -233,7 +236,7 @@ class StudySettings(_Section):
     transport: TransportSettings
 
 
-# -- reading, with errors for people ------------------------------------------------------------------------------
+# -- reading, with errors for people -------------------------------------------------------------------------
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -248,17 +251,13 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StudyError(
-            f"found no file {str(path)!r}; expected a study file (TOML); check the path"
-        ) from None
+        raise StudyError(f"found no file {str(path)!r}; expected a study file (TOML); check the path") from None
     except OSError as error:
         raise StudyError(
             f"cannot read {str(path)!r} ({error.strerror}); expected a study file (TOML); check the path"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(
-            f"{path.name} is no valid TOML: {error}; expected 'key = value' lines; correct it"
-        ) from error
+        raise StudyError(f"{path.name} is no valid TOML: {error}; expected 'key = value' lines; correct it") from error
 
 
 def parse_settings(data: Mapping[str, Any], *, name: str = "study") -> StudySettings:
@@ -283,7 +282,8 @@ def parse_settings(data: Mapping[str, Any], *, name: str = "study") -> StudySett
     temperatures = settings.transport.temperatures_K
     if len(set(temperatures)) != len(temperatures):
         raise StudyError(
-            f"{name}: [transport] temperatures_K: found {temperatures}; expected every temperature once; remove the double one"
+            f"{name}: [transport] temperatures_K: found {temperatures}; expected every temperature once; "
+            "remove the double one"
         )
     return settings
 
@@ -302,7 +302,9 @@ def _sentence(error: ValidationError, name: str) -> str:
         hint = f"did you mean {near[0]!r}?" if near else f"remove it, or choose one of {', '.join(known)}"
         kind = "section" if isinstance(first["input"], Mapping) else "key"
         where = f"[{loc[0]}] " if len(loc) > 1 else ""
-        return f"{name}: {where}{loc[-1]}: found an unknown {kind}; expected one of {len(known)} known ones; {hint}{more}"
+        return (
+            f"{name}: {where}{loc[-1]}: found an unknown {kind}; expected one of {len(known)} known ones; {hint}{more}"
+        )
     inner = re.sub(r"\.(\d+)", r"[\1]", ".".join(loc[1:]))
     where = f"[{loc[0]}] {inner}" if model and len(loc) > 1 else f"[{loc[0]}]" if model else ".".join(loc)
     if first["type"] == "missing":
@@ -310,10 +312,9 @@ def _sentence(error: ValidationError, name: str) -> str:
         return f"{name}: {where}: found nothing; expected this {what}; add it{more}"
     expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     expected = re.sub("a valid dictionary( or instance of .*)?", "a table of keys", expected)
-    expected = expected.replace("a valid string", "text in quotes").replace(
-        "a valid list", "a list in brackets"
-    )
-    return f"{name}: {where}: found {_shown(first['input'])}; expected {expected[:1].lower()}{expected[1:]}; correct it{more}"
+    expected = expected.replace("a valid string", "text in quotes").replace("a valid list", "a list in brackets")
+    found = _shown(first["input"])
+    return f"{name}: {where}: found {found}; expected {expected[:1].lower()}{expected[1:]}; correct it{more}"
 
 
 def _section_model(key: str) -> type[_Section] | None:
@@ -321,9 +322,7 @@ def _section_model(key: str) -> type[_Section] | None:
     if field is None:
         return None
     found = [
-        t
-        for t in (field.annotation, *get_args(field.annotation))
-        if isinstance(t, type) and issubclass(t, _Section)
+        t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type) and issubclass(t, _Section)
     ]
     return found[0] if found else None
 
@@ -342,7 +341,7 @@ def _shown(value: Any) -> str:
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({kind})"
 
 
-# -- writing ------------------------------------------------------------------------------------------------------
+# -- writing -------------------------------------------------------------------------------------------------
 
 
 def to_toml(settings: StudySettings) -> str:
@@ -369,9 +368,7 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(v) for v in value) + "]"
     escaped = "".join(
-        {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(
-            c, c if c >= " " else f"\\u{ord(c):04x}"
-        )
+        {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(c, c if c >= " " else f"\\u{ord(c):04x}")
         for c in str(value)
     )
     return f'"{escaped}"'

@@ -1,4 +1,4 @@
-"""Stages of a study: computed once, written atomically, loaded when everything upstream is the same; and worker processes."""
+"""Stages of a study: computed once, written atomically, loaded when everything upstream is the same; and workers."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def recorded_warnings() -> Iterator[list[str]]:
 class Stages:
     """The finished stages of a study in one folder, one stamp ``stages/<name>.stamp`` each.
 
-    A stamp is removed before the output of its stage is written and appears after it, so that an interruption at any
-    moment leaves complete stages only.
+    A stamp is removed before the output of its stage is written and appears after it, so that an interruption
+    at any moment leaves complete stages only.
 
     Attributes
     ----------
@@ -125,8 +125,8 @@ class Stages:
         title
             What is being done, for people.
         compute, save, load
-            Do the work, write the output, read it back. What is returned has always been read back, so that a resumed run
-            sees the very same numbers.
+            Do the work, write the output, read it back. What is returned has always been read back, so that a
+            resumed run sees the very same numbers.
         """
         if self.is_done(name, key):
             self.resumed.append(name)
@@ -162,20 +162,19 @@ class Stages:
         except (KinosonError, OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             kind = type(error) if isinstance(error, KinosonError) else KinosonError
             text = str(error) or type(error).__name__
-            raise kind(
-                f"{text}; or delete {stamp} and run again to have this stage computed again"
-            ) from error
+            raise kind(f"{text}; or delete {stamp} and run again to have this stage computed again") from error
 
     def finish(self, name: str, key: str, wall_s: float, texts: list[str]) -> None:
         """Write the stamp of a stage whose output is complete."""
-        about = {"fingerprint": key, "wall_s": round(wall_s, 3), "warnings": list(dict.fromkeys(texts))}
+        texts = list(dict.fromkeys(texts))
+        about = {"fingerprint": key, "wall_s": round(wall_s, 3), "warnings": texts}
         with replace_file(self.stamp(name)) as temporary:
             temporary.write_text(json.dumps(about, indent=1))
-        for text in about["warnings"]:
+        for text in texts:
             _log.warning("%s: %s", name, text)
 
 
-# -- worker processes ---------------------------------------------------------------------------------------------
+# -- worker processes ----------------------------------------------------------------------------------------
 
 
 def available_cores() -> int:
@@ -199,8 +198,8 @@ _MAIN = threading.Lock()
 def _as_children_start() -> Iterator[None]:
     """Have children start single-threaded and without running the user's script again.
 
-    Children that are spawned import the main module first; a script without ``if __name__ == "__main__"`` would start the
-    study once more. All that they run here is importable by name.
+    Children that are spawned import the main module first; a script without ``if __name__ == "__main__"``
+    would start the study once more. All that they run here is importable by name.
     """
     with _MAIN:
         main, environment = sys.modules["__main__"], {name: os.environ.get(name) for name in _THREADS}
@@ -265,7 +264,7 @@ def plain(value: Any) -> Any:
     """Nested values as JSON holds them: arrays as lists, NaN and infinities as None."""
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set):
+    if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     if hasattr(value, "tolist"):
         return plain(value.tolist())

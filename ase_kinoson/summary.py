@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Callable, Iterable
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ __all__ = ["KINDS", "summarise", "versions", "write_tables"]
 
 KINDS = {
     "bound": (
-        "upper bound on the true coefficient of this cell, these energies and the states as weighted: the relaxation y can only "
+        "upper bound on the true coefficient of this cell, these energies and the states as weighted: the "
+        "relaxation y can only "
         "make it too large; the statistical error comes on top"
     ),
     "estimate": "no bound; its error is of second order in the error of y, and the statistical error comes on top",
@@ -135,8 +137,10 @@ def summarise(study: Study, result: StudyResult, stages: Stages) -> dict[str, An
             sum(_force_calls(b) for b in (result.training, *result.evaluation.values())), "1", "count"
         ),
         "leak_free": (
-            "The barrier model was fitted to the training states only, and y was trained on Monte Carlo states of that model. The "
-            "coefficients are evaluated with reference barriers on states drawn afresh afterwards, which neither fit has seen."
+            "The barrier model was fitted to the training states only, and y was trained on Monte Carlo "
+            "states of that model. The "
+            "coefficients are evaluated with reference barriers on states drawn afresh afterwards, which "
+            "neither fit has seen."
         ),
         "kinds": KINDS,
         "warnings": [f"{name}: {text}" for name, texts in stages.warnings.items() for text in texts],
@@ -152,12 +156,12 @@ def _at_temperature(result: StudyResult, t: float, unseen: dict[str, Any]) -> di
     transport = result.transport[t]
     found = transport.as_dict()
     settings = found.pop("settings")
-    drift = found.pop("energy_drift")
+    found.pop("energy_drift")
+    drift = transport.drift
     report = result.evaluation[t].states.report
     trained = result.relaxation[t].report
     densities = {"vacancy" if "vacancy" in result.density[t].quantity else "carrier": result.density[t]} | {
-        f"tracer_{a}": KinosonDensity.from_result(transport, quantity=f"tracer_{a}")
-        for a in transport.species
+        f"tracer_{a}": KinosonDensity.from_result(transport, quantity=f"tracer_{a}") for a in transport.species
     }
     for key, kind in (
         ("n_states", "count"),
@@ -174,8 +178,8 @@ def _at_temperature(result: StudyResult, t: float, unseen: dict[str, Any]) -> di
         "energy_drift": None
         if drift is None
         else {
-            "total": number(transport.drift.value, "1", "statistics", transport.drift.error),
-            **{a: number(v, "1", "statistics", e) for a, (v, e) in transport.drift.by_species.items()},
+            "total": number(drift.value, "1", "statistics", drift.error),
+            **{a: number(v, "1", "statistics", e) for a, (v, e) in drift.by_species.items()},
         },
         "energy_difference": number(
             report.get("energy_difference_std_eV", float("nan")),
@@ -188,19 +192,13 @@ def _at_temperature(result: StudyResult, t: float, unseen: dict[str, Any]) -> di
                 v, "eV" if k.endswith("_eV") else "sweeps" if k.endswith("sweeps") else "1", "statistics"
             )
             for k, v in report.items()
-            if isinstance(v, int | float)
-            and not isinstance(v, bool)
-            and k not in ("seed", "effective_sample_size")
+            if isinstance(v, int | float) and not isinstance(v, bool) and k not in ("seed", "effective_sample_size")
         },
         "relaxation": {
             "lookahead_steps": number(result.relaxation[t].lookahead, "1", "given"),
             "training_states": number(trained.get("n_training_states", 0), "1", "count"),
-            "bound_ratio_untrained": number(
-                trained.get("untrained_bound_ratio", float("nan")), "1", "model rates"
-            ),
-            "bound_ratio_trained": number(
-                trained.get("trained_bound_ratio", float("nan")), "1", "model rates"
-            ),
+            "bound_ratio_untrained": number(trained.get("untrained_bound_ratio", float("nan")), "1", "model rates"),
+            "bound_ratio_trained": number(trained.get("trained_bound_ratio", float("nan")), "1", "model rates"),
         },
         "model_error": unseen,
         "activation_energy": {name: _try(d.activation_energy) for name, d in densities.items()},
@@ -225,7 +223,7 @@ def _between(result: StudyResult) -> list[dict[str, Any]]:
     """Activation energies −Δln D/Δβ between neighbouring temperatures; their states are independent."""
     rows = []
     temperatures = list(result.transport)
-    for low, high in zip(temperatures[:-1], temperatures[1:], strict=True):
+    for low, high in pairwise(temperatures):
         a, b = result.transport[low], result.transport[high]
         gap = 1.0 / thermal_energy(low) - 1.0 / thermal_energy(high)
 
@@ -273,9 +271,7 @@ def _held_out(report: dict[str, Any]) -> dict[str, Any]:
             for what in ("barrier", "delta_e")
             for measure in ("mae", "rmse", "bias")
         }
-        rows[symbol]["barrier_rmse_of_mean"] = number(
-            entry["barrier"]["baseline"]["rmse"], "eV", "held-out error"
-        )
+        rows[symbol]["barrier_rmse_of_mean"] = number(entry["barrier"]["baseline"]["rmse"], "eV", "held-out error")
         rows[symbol]["barriers"] = number(entry["barrier"]["model"]["n"], "1", "count")
     return rows
 
@@ -299,7 +295,7 @@ def _model_errors(result: StudyResult, barriers: Barriers) -> dict[str, Any]:
     return rows
 
 
-# -- tables -------------------------------------------------------------------------------------------------------
+# -- tables --------------------------------------------------------------------------------------------------
 
 
 def write_tables(result: StudyResult) -> None:

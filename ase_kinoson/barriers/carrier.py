@@ -75,9 +75,7 @@ class CarrierTerms:
 
     @cached_property
     def _pairs(self) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]], ...]:
-        """By class: the pairs of environment sites (n, 2), their orbit (n,), and whether each orbit is
-        symmetric.
-        """
+        """By class: pairs of environment sites (n, 2), their orbit (n,), which orbits are symmetric."""
         return tuple(_pair_orbits(kind) for kind in (() if self.triplet is None else self.triplet.classes))
 
     @cached_property
@@ -124,9 +122,7 @@ class CarrierTerms:
 
     @cached_property
     def _triplet_base(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Two environment sites of each pair (n_basis, n_pairs, 2), its block (n_basis, n_pairs), flat
-        columns.
-        """
+        """Ends of each pair (n_basis, n_pairs, 2), its block (n_basis, n_pairs), and flat columns."""
         env = self.triplet
         assert env is not None
         s = len(self.supercell.species)
@@ -170,7 +166,7 @@ class CarrierTerms:
         """
         b = carriers % self.supercell.alloy.n_basis
         parts = []
-        occupants = []
+        occupants: list[NDArray[np.int64] | None] = []
         for table in self._sites:
             if table is None:
                 occupants.append(None)
@@ -213,8 +209,7 @@ def _site_table(env: CarrierEnvironment) -> NDArray[np.int64]:
 
 
 def _pair_orbits(kind: EnvironmentClass) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Pairs of environment sites (n, 2), their orbit under the group (n,), which orbits do not tell their
-    ends apart.
+    """Pairs of environment sites (n, 2), their orbit (n,), and which orbits do not tell ends apart.
 
     Where the two ends belong to different site orbits the lower orbit comes first.
     """

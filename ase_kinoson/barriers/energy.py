@@ -3,7 +3,8 @@
 E(χ) = E₀ + Σ_i θ₁[class(i), s_i] + Σ_{i<j} θ₂[orbit(ij)][s_i, s_j], where the vacancy is a species like any
 other, so that its binding to atoms is included. The sum over pairs runs over the periodic crystal: in a cell
 smaller than the cutoff a neighbour that is listed twice counts twice, and a site interacts with its own
-images. For interstitial alloys the carrier adds a linear function of the occupants around it.
+images. The carrier adds terms of its own (`CarrierTerms`): pairs of atoms around it and, for an interstitial
+atom, the atoms around it. All of them are functions of the state.
 """
 
 from __future__ import annotations

@@ -264,6 +264,7 @@ class BarrierModel:
             "energy": dict(energy.report),
             "kra": reports,
             "held_out": {},
+            "training_keys": states[np.concatenate([train, validation])].keys,
         }
         if len(test):
             seen = model.jump_energies(states.occupations[test], states.carriers[test])
@@ -279,6 +280,11 @@ class BarrierModel:
                 {"barrier": barrier[train][use[train]], "delta_e": delta[train][use[train]]},
             )
         return model
+
+    @property
+    def training_keys(self) -> tuple[str, ...]:
+        """Names (:attr:`States.keys`) of the states that the fit or its stopping has seen."""
+        return tuple(self.report.get("training_keys", ()))
 
     # -- predicting ------------------------------
 

@@ -62,7 +62,5 @@ def _interrupted(args: Namespace) -> int:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lay out rows of text in columns."""
     widths = [max(len(str(r[i])) for r in [head, *rows]) for i in range(len(head))]
-    lines = [
-        "  ".join(str(c).ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in [head, *rows]
-    ]
+    lines = ["  ".join(str(c).ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in [head, *rows]]
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])

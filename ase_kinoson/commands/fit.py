@@ -14,7 +14,8 @@ class CLICommand:
 
       ase-kinoson fit study.toml --out results
 
-    The model is in results/model.safetensors and results/model.json; BarrierModel.load("results/model") reads it.
+    The model is in results/model.safetensors and results/model.json; BarrierModel.load("results/model") reads
+    it.
     """
 
     @staticmethod
@@ -31,9 +32,7 @@ class CLICommand:
             rows = []
             for symbol, entry in model.report.get("held_out", {}).items():
                 e, base = entry["barrier"]["model"], entry["barrier"]["baseline"]
-                rows.append(
-                    (symbol, *(f"{1000 * x:.1f}" for x in (e["mae"], e["rmse"], base["rmse"])), str(e["n"]))
-                )
+                rows.append((symbol, *(f"{1000 * x:.1f}" for x in (e["mae"], e["rmse"], base["rmse"])), str(e["n"])))
             head = (
                 "jumping atom",
                 "MAE (meV)",

@@ -44,7 +44,8 @@ class CLICommand:
             print(table(("package", "version"), list(versions().items())))
             gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
             print(
-                f"\ncores: {available_cores()}; torch threads: {torch.get_num_threads()}; GPUs: {', '.join(gpus) or 'none'}\n"
+                f"\ncores: {available_cores()}; torch threads: {torch.get_num_threads()}; GPUs: "
+                f"{', '.join(gpus) or 'none'}\n"
             )
             rows = []
             for name, module, package, use in OPTIONAL:

@@ -10,14 +10,15 @@ from ase_kinoson.commands.common import add_study_arguments, clean_errors, open_
 class CLICommand:
     """Do a whole study: barriers, model, states, coefficients, report.
 
-    Everything is kept in the output folder; run the same command again to go on after an interruption, or after a change
-    of the study file: only what depends on the change is computed again.
+    Everything is kept in the output folder; run the same command again to go on after an interruption, or
+    after a change of the study file: only what depends on the change is computed again.
 
     Example:
 
       ase-kinoson run study.toml --out results
 
-    Then read results/report.html; all numbers are in results/summary.json, all kinosons in results/kinosons.csv.
+    Then read results/report.html; all numbers are in results/summary.json, all kinosons in
+    results/kinosons.csv.
     """
 
     @staticmethod

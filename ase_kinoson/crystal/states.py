@@ -173,7 +173,8 @@ class States:
             "supercell": self.supercell.fingerprint,
         }
         if images:
-            images[0].info["states"] = json.dumps(about)
+            # extxyz does not escape backslashes
+            images[0].info["states"] = json.dumps(about).replace("%", "%25").replace("\\", "%5C")
         ase.io.write(path, images, format="extxyz")
 
     @classmethod
@@ -189,7 +190,8 @@ class States:
             raise StatesError(f"found no states in {path}; expected at least one; sample states first")
         first = images[0].info
         about = first.get("states", "{}")
-        about = json.loads(about) if isinstance(about, str) else dict(about)
+        if isinstance(about, str):
+            about = json.loads(about.replace("%5C", "\\").replace("%25", "%"))
         if about.get("supercell", supercell.fingerprint) != supercell.fingerprint:
             raise StatesError(
                 f"the states in {path} were written for another supercell; expected {supercell.n_sites} sites of "

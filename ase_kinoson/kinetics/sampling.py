@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t as student
 from tqdm import tqdm
 
 from ase_kinoson.barriers.source import EnergyModel
@@ -24,7 +25,8 @@ CARRIER_SHARE = 0.2
 """Share of the attempted exchanges that move the carrier."""
 
 MAX_CHAINS = 200
-EQUILIBRATION_SIGMA = 5.0
+EQUILIBRATION_P = 1e-5
+"""Drifts of the energy less probable than this are reported; Student's t over the chains."""
 
 
 def random_occupations(cell: Supercell, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
@@ -160,7 +162,7 @@ def sample_states(
             chain.run(spacing, tick=bar.update)
             kept.append(chain.snapshot())
     about = chain.report()
-    if abs(about["equilibration_z"]) > EQUILIBRATION_SIGMA:
+    if 2.0 * student.sf(abs(about["equilibration_z"]), max(1, chains - 1)) < EQUILIBRATION_P:
         warnings.warn(
             f"the energy of the Monte Carlo chains still drifts ({about['equilibration_z']:.1f} standard "
             f"errors between the third and "

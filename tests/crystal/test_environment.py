@@ -47,9 +47,7 @@ CASES = {
     "rock salt, anions fixed": lambda: vacancy(
         bulk("NaCl", "rocksalt", a=5.6, cubic=True), 3, {"Na": {"Na": 0.5, "K": 0.5}}
     ),
-    "triclinic": lambda: vacancy(
-        bulk("Cu", "fcc", a=3.6), [[5, 1, 0], [0, 5, 1], [1, 0, 6]], of="primitive"
-    ),
+    "triclinic": lambda: vacancy(bulk("Cu", "fcc", a=3.6), [[5, 1, 0], [0, 5, 1], [1, 0, 6]], of="primitive"),
     "octahedral sites of bcc": lambda: interstitial(bulk("Fe", "bcc", a=2.87, cubic=True), [[0.5, 0.5, 0]]),
     "interstitials of hcp": lambda: interstitial(
         Atoms(
@@ -97,9 +95,7 @@ def test_carrier_environment_is_permuted_by_the_group(network):
         check_permutations(kind, kind.permutations)
         check_group(kind.rotations)
         for g in range(kind.n_ops):
-            np.testing.assert_array_equal(
-                kind.inverse_permutations[g][kind.permutations[g]], np.arange(kind.n_sites)
-            )
+            np.testing.assert_array_equal(kind.inverse_permutations[g][kind.permutations[g]], np.arange(kind.n_sites))
             sublattice = alloy.site_sublattice[kind.basis]
             np.testing.assert_array_equal(sublattice[kind.permutations[g]], sublattice)
         assert np.linalg.norm(kind.vectors, axis=1).max(initial=0) <= environment.cutoff + 1e-9
@@ -125,9 +121,7 @@ def test_equivalent_carrier_sites_see_the_same_in_their_frames(network):
         kind = environment.classes[environment.class_of_basis[b]]
         own = relative(alloy, environment.basis[b], environment.cells[b], alloy.scaled_positions[b] @ alloy.cell)
         np.testing.assert_allclose(own, kind.vectors @ environment.frames[b].T, atol=1e-6)
-        np.testing.assert_array_equal(
-            alloy.site_sublattice[environment.basis[b]], alloy.site_sublattice[kind.basis]
-        )
+        np.testing.assert_array_equal(alloy.site_sublattice[environment.basis[b]], alloy.site_sublattice[kind.basis])
     assert np.all(environment.class_of_basis[~alloy.mobile_basis] == -1)
 
 
@@ -226,9 +220,7 @@ def test_environments_are_translation_invariant(network):
     there = int(cell.translate(carrier, by))
     carriers = CarrierEnvironment.build(network)
     basis = carrier % cell.alloy.n_basis
-    np.testing.assert_array_equal(
-        cell.translate(carriers.sites([carrier], basis), by), carriers.sites([there], basis)
-    )
+    np.testing.assert_array_equal(cell.translate(carriers.sites([carrier], basis), by), carriers.sites([there], basis))
     jumps = JumpEnvironment.build(network)
     here = jumps.sites([carrier])
     moved = np.where(here >= 0, cell.translate(np.maximum(here, 0), by), -1)

@@ -55,7 +55,7 @@ def test_extxyz_round_trip(tmp_path, make):
         cell,
         ensemble="quenched",
         temperature_K=873.5,
-        source='Monte Carlo of "that" model, a=b',
+        source='Monte Carlo of "that" model, a=b \\ 5 % %5C é',
         model_energies=np.linspace(-3, 2, 7),
         report={
             "acceptance": np.float64(0.25),
@@ -171,9 +171,7 @@ def test_weights_groups_and_effective_sample_size():
     even = states.with_weights(np.full(7, 3.0), drift=0.1)
     assert even.effective_sample_size == pytest.approx(7) and even.report == {"drift": 0.1}
     assert states.report == {}
-    np.testing.assert_array_equal(
-        States.from_occupations(fcc(), states.occupations).groups, np.arange(7)
-    )
+    np.testing.assert_array_equal(States.from_occupations(fcc(), states.occupations).groups, np.arange(7))
 
 
 def test_keys_name_the_arrangement_only():

@@ -82,9 +82,7 @@ def one_sentence(error):
 
 def shift_of(cell, found, true):
     """The one lattice translation that carries all true sites onto those found."""
-    by = cell.cell_coordinates(found[0] // cell.alloy.n_basis) - cell.cell_coordinates(
-        true[0] // cell.alloy.n_basis
-    )
+    by = cell.cell_coordinates(found[0] // cell.alloy.n_basis) - cell.cell_coordinates(true[0] // cell.alloy.n_basis)
     np.testing.assert_array_equal(cell.translate(true, np.tile(by, (len(true), 1))), found)
     return by
 
@@ -299,7 +297,7 @@ def test_no_vacancy_and_too_many_atoms_are_refused(copper):
         cell.map_atoms(full)
     with pytest.raises(MappingError, match="more atoms than sites"):
         cell.map_atoms(full + Atoms("Cu", positions=[[1, 1, 1]]))
-    with pytest.raises(MappingError, match="31 atoms|found 0 atoms"):
+    with pytest.raises(MappingError, match="found 0 atoms"):
         cell.map_atoms(atoms[:0])
 
 

@@ -120,3 +120,38 @@ def test_refusals(tiny, pair_model, pure):
         ak.transport(states, network, ak.SpeciesRates({"Ag": 1.0}))
     with pytest.raises(KinosonError, match="attempt_frequency"):
         ak.transport(states, network, pair_model, None, 600.0, attempt_frequency=0.0)
+
+
+def test_states_that_trained_the_model_are_no_held_out_bound(tiny, pair_model):
+    cell, network = tiny
+    source = pair_model.bind(network)
+    states = sample_states(cell, 40, method="monte-carlo", model=source, temperature_K=600.0, seed=1)
+    energies = source.jump_energies(states.occupations, states.carriers)
+    start = source.energy.energies(states.occupations)
+    reference = ak.Barriers.from_arrays(
+        states,
+        network,
+        energies.barrier,
+        reverse_barrier=energies.reverse_barrier,
+        energy_initial=start,
+        energy_final=start[:, None] + energies.delta_e,
+    )
+    fresh = sample_states(cell, 40, method="monte-carlo", model=source, temperature_K=600.0, seed=2)
+    known = set(states.keys)
+    fresh = fresh[[i for i, key in enumerate(fresh.keys) if key not in known]]
+    model = ak.BarrierModel.fit(reference, seed=0, epochs=2)
+    relaxation = ak.Relaxation.create(network, rates=ak.Rates.of(model, network, temperature_K=600.0))
+    with pytest.warns(ak.KinosonWarning, match="no held-out bound"):
+        leaked = ak.transport(states, network, reference, relaxation, 600.0)
+    assert leaked.vacancy_diffusivity.kind == "estimate"
+    again = source.jump_energies(fresh.occupations, fresh.carriers)
+    start = source.energy.energies(fresh.occupations)
+    held = ak.Barriers.from_arrays(
+        fresh,
+        network,
+        again.barrier,
+        reverse_barrier=again.reverse_barrier,
+        energy_initial=start,
+        energy_final=start[:, None] + again.delta_e,
+    )
+    assert ak.transport(fresh, network, held, relaxation, 600.0).vacancy_diffusivity.kind == "bound"

@@ -1,0 +1,130 @@
+"""Parts of the report: reading what a study wrote, numbers as text, tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ase_kinoson.errors import StudyError
+
+__all__ = ["SHORT_KINDS", "kind", "read_csv", "read_summary", "show", "table"]
+
+Number = Mapping[str, Any]
+
+_SUPERSCRIPT = str.maketrans("0123456789-+", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺")
+SHORT_KINDS = {
+    "bound": "upper bound",
+    "bound (diagonal), estimate (off-diagonal)": "upper bound on the diagonal, else estimate",
+}
+"""How the kinds of numbers are called in tables."""
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Read ``summary.json``."""
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(
+            f"found no {path.name} in {str(path.parent)!r}; expected the output folder of a finished study; "
+            "run 'ase-kinoson run' first"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            f"cannot read {str(path)!r} ({error}); expected the summary of a finished study; run the study again"
+        ) from error
+    if not isinstance(summary, dict):
+        raise StudyError(f"{str(path)!r} holds something else; expected the summary of a study; run the study again")
+    return summary
+
+
+def read_csv(path: Path) -> dict[str, np.ndarray]:
+    """Columns by name without unit; numbers where all entries are numbers."""
+    try:
+        with open(path, newline="", encoding="utf-8") as handle:
+            header, *rows = list(csv.reader(handle))
+        columns = list(zip(*rows, strict=True))
+    except (OSError, ValueError, IndexError) as error:
+        raise StudyError(
+            f"cannot read {str(path)!r} ({error}); expected the table of a finished study; run the study again"
+        ) from error
+    found: dict[str, np.ndarray] = {}
+    for name, column in zip(header, columns, strict=False):
+        try:
+            values = np.array([float(x) if x else np.nan for x in column])
+        except ValueError:
+            values = np.array(column)
+        found[name.partition(" [")[0]] = values
+    return found
+
+
+# -- numbers -------------------------------------------------------------------------------------------------
+
+
+def _unit(unit: str) -> str:
+    if unit == "1":
+        return ""
+    return unit.replace("^2", "²").replace("^3", "³").replace("1/s", "s⁻¹")
+
+
+def _plain(value: float, error: float | None, *, signed: bool = False) -> str:
+    """Digits as many as the error allows; powers of ten written out."""
+    sign = "+" if signed else ""
+    size = max(abs(value), 0.0 if error is None else abs(error))
+    exponent = int(np.floor(np.log10(size))) if size > 0 else 0
+    power = exponent if not -3 <= exponent <= 4 else 0
+    v = value / 10.0**power
+    if error is None:
+        digits = max(0, 3 - 1 - (exponent - power))
+        text = f"{v:{sign}.{digits}f}"
+    else:
+        e = error / 10.0**power
+        digits = min(6, max(0, 1 - int(np.floor(np.log10(e))))) if e > 0 else max(0, 3 - (exponent - power))
+        text = f"{v:{sign}.{digits}f} ± {e:.{digits}f}"
+    if power:
+        text = (f"({text})" if error is not None else text) + " × 10" + str(power).translate(_SUPERSCRIPT)
+    return text.replace("-", "−")
+
+
+def show(number: Number | None, *, percent: bool = False, signed: bool = False) -> str:
+    """Value ± error and unit as text."""
+    if number is None or number.get("value") is None:
+        return "not known"
+    value, error, unit = float(number["value"]), number.get("error"), str(number["unit"])
+    error = None if error is None else float(error)
+    if percent:
+        text = _plain(100 * value, None if error is None else 100 * error, signed=signed)
+        return f"{text} %" if error is None else f"({text}) %"
+    if number["kind"] == "count":
+        return f"{int(value)}"
+    return f"{_plain(value, error, signed=signed)} {_unit(unit)}".strip()
+
+
+def kind(number: Number | None) -> str:
+    """What kind of number it is, in words."""
+    return "" if number is None else SHORT_KINDS.get(str(number["kind"]), str(number["kind"]))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> str:
+    """HTML table whose first column names the rows; all text is escaped."""
+    top = "".join(f"<th scope='col'>{escape(h)}</th>" for h in head)
+    body = "".join(f"<tr>{''.join(_cell(i, c) for i, c in enumerate(row))}</tr>" for row in rows)
+    title = f"<p class='cap'>{escape(caption)}</p>" if caption else ""
+    label = escape(caption or f"table: {', '.join(head)}", quote=True)
+    return (
+        f"{title}<div class='scroll' tabindex='0' role='group' aria-label='{label}'><table "
+        f"aria-label='{label}'>"
+        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(column: int, text: str) -> str:
+    if column == 0:
+        return f"<th scope='row'>{escape(text)}</th>"
+    kind = "n" if any(c.isdigit() for c in text) else "k"
+    return f"<td class='{kind}'>{escape(text)}</td>"

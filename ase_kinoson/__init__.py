@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from ase_kinoson.kinetics.sampling import sample_states
     from ase_kinoson.kinetics.weights import energy_drift, reweight
     from ase_kinoson.kinosons.density import KinosonDensity
+    from ase_kinoson.kinosons.exact import exact_transport
     from ase_kinoson.kinosons.relaxation import Relaxation
+    from ase_kinoson.kinosons.result import Transport
     from ase_kinoson.kinosons.statistics import Quantity
     from ase_kinoson.kinosons.training import train_relaxation
-    from ase_kinoson.kinosons.transport import Transport, exact_transport, transport
+    from ase_kinoson.kinosons.transport import transport
     from ase_kinoson.study import Study
 
 _PLACES = {
@@ -53,10 +55,10 @@ _PLACES = {
     "Study": "study",
     "Sublattice": "crystal.alloy",
     "Supercell": "crystal.supercell",
-    "Transport": "kinosons.transport",
+    "Transport": "kinosons.result",
     "compute_barriers": "barriers.campaign",
     "energy_drift": "kinetics.weights",
-    "exact_transport": "kinosons.transport",
+    "exact_transport": "kinosons.exact",
     "reweight": "kinetics.weights",
     "sample_states": "kinetics.sampling",
     "train_relaxation": "kinosons.training",

@@ -84,7 +84,7 @@ def _plain(value: float, error: float | None, *, signed: bool = False) -> str:
         text = f"{v:{sign}.{digits}f}"
     else:
         e = error / 10.0**power
-        digits = min(6, max(0, 1 - int(np.floor(np.log10(e))))) if e > 0 else max(0, 3 - (exponent - power))
+        digits = min(6, max(0, 1 - int(np.floor(np.log10(e))))) if e > 0 else max(0, 2 - (exponent - power))
         text = f"{v:{sign}.{digits}f} ± {e:.{digits}f}"
     if power:
         text = (f"({text})" if error is not None else text) + " × 10" + str(power).translate(_SUPERSCRIPT)

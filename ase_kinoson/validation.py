@@ -27,9 +27,9 @@ from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.kinetics.lattice_gas import PairBarriers, SiteBarriers, SpeciesRates
 from ase_kinoson.kinetics.rates import Rates
 from ase_kinoson.kinetics.sampling import sample_states
-from ase_kinoson.kinosons.exact import StateSpace, exact_lambda
+from ase_kinoson.kinosons.exact import StateSpace, exact_lambda, exact_transport
 from ase_kinoson.kinosons.training import train_relaxation
-from ase_kinoson.kinosons.transport import exact_transport, transport
+from ase_kinoson.kinosons.transport import transport
 
 __all__ = ["ValidationRow", "run_validation"]
 

@@ -305,7 +305,9 @@ class Supercell:
         site_allowed = self._allowed
         limit = 0.45 * self._shortest if tolerance is None else float(tolerance)
         base = atoms.get_scaled_positions(wrap=False) @ self.cell
-        start = np.flatnonzero(site_allowed[codes[0]])[: 4 * self.alloy.n_basis] if len(codes) else np.empty(0, int)
+        # one site per basis site to put the first atom on: lattice translations of a drift give the same mapping
+        places = np.flatnonzero(site_allowed[codes[0]]) if len(codes) else np.empty(0, dtype=np.int64)
+        start = places[np.unique(self.basis_index[places], return_index=True)[1]]
         best: tuple[float, float, NDArray, NDArray] | None = None
         anchors = [np.zeros(3)] + [self.positions[s] - base[0] for s in start]
         for anchor in anchors:
@@ -439,6 +441,9 @@ class Supercell:
         scaled = np.asarray(vectors) @ np.linalg.inv(self.cell)
         scaled = np.where(self.pbc, scaled - np.rint(scaled), scaled)
         first = scaled @ self.cell
+        metric = self.cell @ self.cell.T
+        if np.abs(metric - np.diag(np.diag(metric))).max() < 1e-9 * metric.max():
+            return first  # orthogonal cells need no other image
         ranges = [(-1, 0, 1) if p else (0,) for p in self.pbc]
         images = np.array(list(itertools.product(*ranges))) @ self.cell
         trial = first[..., None, :] + images

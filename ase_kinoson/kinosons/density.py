@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.errors import KinosonError
+from ase_kinoson.kinosons.result import Transport
 from ase_kinoson.kinosons.statistics import Bootstrap, Quantity
-from ase_kinoson.kinosons.transport import Transport
 from ase_kinoson.units import thermal_energy
 
 if TYPE_CHECKING:

@@ -52,6 +52,7 @@ CELLS = {
     "B2, one mobile": nickel_aluminium,
     "rock salt, anions fixed": rock_salt,
     "triclinic": lambda: lattice(bulk("Cu", "fcc", a=3.6), TRICLINIC, of="primitive"),
+    "strongly sheared": lambda: lattice(bulk("Cu", "fcc", a=3.6), [[3, 0, 0], [7, 3, 0], [0, 5, 3]], of="primitive"),
     "octahedral sites of bcc": iron_carbon,
 }
 BUILT = {}

@@ -1,0 +1,121 @@
+"""`Transport`: what an evaluation gives, every number with error, unit and kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ase_kinoson.crystal.states import States
+from ase_kinoson.kinetics.weights import EnergyDrift
+from ase_kinoson.kinosons.relaxation import Relaxation
+from ase_kinoson.kinosons.statistics import Quantity
+from ase_kinoson.kinosons.table import KinosonTable
+
+__all__ = ["BOUND", "ESTIMATE", "EXACT", "NO_BOUND", "Transport"]
+
+BOUND, ESTIMATE, EXACT, NO_BOUND = "bound", "estimate", "exact", "not a bound"
+
+
+@dataclass(frozen=True, eq=False)
+class Transport:
+    """Transport coefficients of one temperature.
+
+    Every number is a :class:`Quantity` with value, error, unit and kind. Coefficients of atoms are proportional to
+    the site
+    fraction of vacancies c_v; without ``vacancy_fraction`` they are given per c_v, and their unit says so.
+
+    Attributes
+    ----------
+    species : tuple of str
+        Mobile species, the order of all matrices.
+    temperature_K : float or None
+    vacancy_diffusivity : Quantity
+        D_v = Λ_vv (for an interstitial: its diffusivity).
+    vacancy_diffusivity_tensor : Quantity, value shape (3, 3)
+    tracer_diffusivity : dict of Quantity
+        D*_a = (c_v / x_a) Λ*_a of each species.
+    tracer_diffusivity_tensor : dict of Quantity, value shape (3, 3) each
+    onsager_matrix : Quantity, value shape (n, n)
+        L_ab = c_v Λ_ab / (Ω k_BT); its diagonal is a bound. None without a temperature.
+    lambda_matrix : Quantity, value shape (n, n)
+        Λ_ab per carrier, Å²/s.
+    correlation_factor : dict of Quantity
+        Tracer correlation factors f_a = Λ*_a[y] / Λ*_a[0].
+    collective_correlation_factor : dict of Quantity
+        Λ_qq[y] / Λ_qq[0] for ``"vacancy"`` and each species.
+    kinosons : KinosonTable
+    drift : EnergyDrift or None
+        Energy drift of the states; zero in equilibrium.
+    ensemble : str
+    effective_sample_size : float
+    n_states, n_barriers, n_rejected : int
+        How many states, valid barriers and rejected jumps went in.
+    vacancy_fraction : float or None
+    settings : mapping
+        What is needed to repeat the evaluation.
+    """
+
+    species: tuple[str, ...]
+    temperature_K: float | None
+    vacancy_diffusivity: Quantity
+    vacancy_diffusivity_tensor: Quantity
+    tracer_diffusivity: dict[str, Quantity]
+    tracer_diffusivity_tensor: dict[str, Quantity]
+    onsager_matrix: Quantity | None
+    lambda_matrix: Quantity
+    correlation_factor: dict[str, Quantity]
+    collective_correlation_factor: dict[str, Quantity]
+    kinosons: KinosonTable
+    drift: EnergyDrift | None
+    ensemble: str
+    effective_sample_size: float
+    n_states: int
+    n_barriers: int
+    n_rejected: int
+    vacancy_fraction: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    states: States | None = field(default=None, repr=False)
+    relaxation: Relaxation | None = field(default=None, repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every number with unit, error and kind, ready for JSON."""
+        return {
+            "temperature_K": self.temperature_K,
+            "species": list(self.species),
+            "ensemble": self.ensemble,
+            "n_states": self.n_states,
+            "effective_sample_size": self.effective_sample_size,
+            "n_reference_barriers": self.n_barriers,
+            "n_rejected_jumps": self.n_rejected,
+            "vacancy_fraction": self.vacancy_fraction,
+            "vacancy_diffusivity": self.vacancy_diffusivity.as_dict(),
+            "vacancy_diffusivity_tensor": self.vacancy_diffusivity_tensor.as_dict(),
+            "tracer_diffusivity": {s: q.as_dict() for s, q in self.tracer_diffusivity.items()},
+            "tracer_diffusivity_tensor": {s: q.as_dict() for s, q in self.tracer_diffusivity_tensor.items()},
+            "onsager_matrix": self.onsager_matrix.as_dict() if self.onsager_matrix else None,
+            "lambda_matrix": self.lambda_matrix.as_dict(),
+            "correlation_factor": {s: q.as_dict() for s, q in self.correlation_factor.items()},
+            "collective_correlation_factor": {s: q.as_dict() for s, q in self.collective_correlation_factor.items()},
+            "energy_drift": _drift_dict(self.drift) if self.drift else None,
+            "settings": dict(self.settings),
+        }
+
+    def __str__(self) -> str:
+        at = f" at {self.temperature_K:g} K" if self.temperature_K else ""
+        lines = [f"transport{at}: {self.n_states} states ({self.ensemble}), {self.n_barriers} barriers"]
+        lines.append(f"  D_v  = {self.vacancy_diffusivity}")
+        lines += [f"  D*({s}) = {q}" for s, q in self.tracer_diffusivity.items()]
+        lines += [f"  f({s}) = {q}" for s, q in self.correlation_factor.items()]
+        return "\n".join(lines)
+
+
+def _drift_dict(drift: EnergyDrift) -> dict[str, Any]:
+    species = {s: {"value": v, "error": e, "unit": "1"} for s, (v, e) in drift.by_species.items()}
+    return {
+        "value": drift.value,
+        "error": drift.error,
+        "unit": "1",
+        "consistent": drift.consistent,
+        "by_species": species,
+    }

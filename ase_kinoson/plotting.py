@@ -130,7 +130,9 @@ def plot_parity(
     low, high = min(x[use].min(), y[use].min()), max(x[use].max(), y[use].max())
     margin = 0.05 * (high - low) + 1e-3
     axes.plot([low - margin, high + margin], [low - margin, high + margin], color="0.5", linewidth=1)
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_xlim(low - margin, high + margin)
+    axes.set_ylim(low - margin, high + margin)
+    axes.set_aspect("equal")
     axes.set_xlabel("reference barrier (eV)")
     axes.set_ylabel("barrier of the model (eV)")
     axes.legend(frameon=False, loc="upper left")

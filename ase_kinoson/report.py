@@ -299,15 +299,21 @@ def _barriers(s: Mapping[str, Any]) -> str:
     )
 
 
+def _meV(number: Mapping[str, Any], *, signed: bool = False) -> str:
+    """A small energy."""
+    value = float(number["value"]) * 1000
+    return f"{value:{'+' if signed else ''}.2f} meV".replace("-", "−")
+
+
 def _model(s: Mapping[str, Any]) -> str:
     rows = [
         (
             f"states at {row['temperature']['value']:g} K",
             a,
-            show(e["mae"]),
-            show(e["rmse"]),
-            show(e["bias"], signed=True),
-            show(e["barriers"]),
+            _meV(e["mae"]),
+            _meV(e["rmse"]),
+            _meV(e["bias"], signed=True),
+            e,
         )
         for row in s["temperatures"]
         for a, e in row["model_error"].items()
@@ -316,10 +322,10 @@ def _model(s: Mapping[str, Any]) -> str:
         (
             "test states of the fit",
             a,
-            show(e["barrier_mae"]),
-            show(e["barrier_rmse"]),
-            show(e["barrier_bias"], signed=True),
-            show(e["barriers"]),
+            _meV(e["barrier_mae"]),
+            _meV(e["barrier_rmse"]),
+            _meV(e["barrier_bias"], signed=True),
+            e,
         )
         for a, e in s["model"]["held_out"].items()
     ]
@@ -327,7 +333,7 @@ def _model(s: Mapping[str, Any]) -> str:
         "<h3>Barrier model</h3>"
         + table(
             ("measured on", "jumping atom", "mean absolute error", "rms error", "mean error", "barriers"),
-            rows,
+            [(*row[:-1], show(row[-1]["barriers"])) for row in rows],
             caption="Errors of predicted barriers on states that the fit has not seen",
         )
         + f"<p class='note'>{escape(s['leak_free'])}</p>"

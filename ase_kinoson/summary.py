@@ -201,20 +201,22 @@ def _at_temperature(result: StudyResult, t: float, unseen: dict[str, Any]) -> di
             "bound_ratio_trained": number(trained.get("trained_bound_ratio", float("nan")), "1", "model rates"),
         },
         "model_error": unseen,
-        "activation_energy": {name: _try(d.activation_energy) for name, d in densities.items()},
-        "mean_barrier": {name: _try(d.mean_barrier) for name, d in densities.items()},
+        "activation_energy": {name: _estimate(d.activation_energy) for name, d in densities.items()},
+        "mean_barrier": {name: _estimate(d.mean_barrier) for name, d in densities.items()},
         "fraction_of_jumps": {
             f"{share:g}": number(x, "1", "fraction of jumps that carries this share")
             for share, x in result.density[t].shares((0.5, 0.9)).items()
         },
-        "share_by_species": {a: q.as_dict() for a, q in result.density[t].share_by_species().items()},
+        "share_by_species": {
+            a: {**q.as_dict(), "kind": "ratio"} for a, q in result.density[t].share_by_species().items()
+        },
     }
 
 
-def _try(function: Callable[[], Quantity]) -> dict[str, Any] | None:
-    """A quantity, or None where it is not defined (a state whose energy is unknown)."""
+def _estimate(function: Callable[[], Quantity]) -> dict[str, Any] | None:
+    """A mean over kinosons, itself no bound; None where it is not defined (a state whose energy is unknown)."""
     try:
-        return function().as_dict()
+        return {**function().as_dict(), "kind": "estimate"}
     except KinosonError:
         return None
 

@@ -206,7 +206,7 @@ def test_moving_atoms_lie_where_the_carrier_jumps(copper):
     vacancy = cell.positions[cell.find_carrier(row)]
     vectors = copper.calc.get_property("jump_vectors", copper)
     reached = copper.positions[copper.calc.get_property("moving_atoms")]
-    np.testing.assert_allclose(cell._wrap(reached - vacancy), vectors, atol=1e-9)
+    np.testing.assert_allclose(cell.minimum_image(reached - vacancy), vectors, atol=1e-9)
 
 
 def test_padded_jumps_do_not_appear():

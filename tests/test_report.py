@@ -104,7 +104,11 @@ def at(t):
                 "barriers": number(24, "1", "count"),
             }
         },
-        "activation_energy": {"vacancy": number(0.9, "eV", "bound", 0.01), "tracer_Cu": number(0.9, "eV"), "tracer_Ni": None},
+        "activation_energy": {
+            "vacancy": number(0.9, "eV", "bound", 0.01),
+            "tracer_Cu": number(0.9, "eV"),
+            "tracer_Ni": None,
+        },
         "mean_barrier": {"vacancy": number(0.85, "eV", "bound", 0.01)},
         "fraction_of_jumps": {"0.5": number(0.1, "1"), "0.9": number(0.6, "1")},
         "share_by_species": {"Cu": number(0.9, "1", "bound", 0.02), "Ni": number(0.1, "1", "bound", 0.02)},
@@ -141,7 +145,13 @@ def summary():
         "ensemble": "equilibrium",
         "temperatures": [at(900.0), at(1200.0)],
         "activation_energy_between": [
-            {"from": number(900.0, "K"), "to": number(1200.0, "K"), "vacancy": ratio, "tracer_Cu": ratio, "tracer_Ni": ratio}
+            {
+                "from": number(900.0, "K"),
+                "to": number(1200.0, "K"),
+                "vacancy": ratio,
+                "tracer_Cu": ratio,
+                "tracer_Ni": ratio,
+            }
         ],
         "model": {"held_out": {}},
         "barriers": {"training": counts},
@@ -175,7 +185,8 @@ def folder(tmp_path_factory):
         q = rng.normal(0.9, 0.05)
         status = "left-site" if i == 3 else "ok"
         q = "inf" if i == 3 else q
-        lines.append(f"{'fit' if i < 30 else 'unseen'},{'' if i < 30 else 900},{i},0,{'CuNi'[i % 2 * 2 :][:2]},{status},{q},{q},0.9")
+        where = "fit," if i < 30 else "unseen,900"
+        lines.append(f"{where},{i},0,{('Cu', 'Ni')[i % 2]},{status},{q},{q},0.9")
     (tmp_path / "barriers.csv").write_text("\n".join(lines) + "\n")
     return tmp_path
 

@@ -16,6 +16,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import ArrayLike, NDArray
 
+from ase_kinoson.crystal.sublattice import VACANCY, Sublattice
 from ase_kinoson.crystal.symmetry import SpaceGroup, find_operations, find_standard, primitive_cell
 from ase_kinoson.errors import KinosonWarning, StructureError
 
@@ -25,52 +26,6 @@ if TYPE_CHECKING:
     from ase_kinoson.crystal.supercell import Supercell
 
 __all__ = ["Alloy", "Sublattice"]
-
-VACANCY = "X"
-"""Symbol of an empty site (ASE's symbol of atomic number 0)."""
-
-
-@dataclass(frozen=True)
-class Sublattice:
-    """Sites of the parent crystal that share one average composition.
-
-    Attributes
-    ----------
-    name
-        Label used in reports and to select sublattices.
-    composition : tuple of (symbol, fraction)
-        Site fractions of the atoms, sorted by symbol; they sum to the occupancy of the sublattice.
-    mobile
-        Whether the carrier visits these sites.
-    interstitial
-        Whether the sites are interstitial: empty but for one diffusing atom.
-    """
-
-    name: str
-    composition: tuple[tuple[str, float], ...]
-    mobile: bool = True
-    interstitial: bool = False
-
-    @property
-    def species(self) -> tuple[str, ...]:
-        """Symbols of the atoms on this sublattice."""
-        return tuple(s for s, _ in self.composition)
-
-    @property
-    def occupancy(self) -> float:
-        """Fraction of the sites that hold an atom."""
-        return float(sum(x for _, x in self.composition))
-
-    @property
-    def vacant_fraction(self) -> float:
-        """Fraction of the sites that are empty on average."""
-        empty = 1.0 - self.occupancy
-        return empty if empty > 1e-6 and not self.interstitial else 0.0  # thirds do not sum to 1 exactly
-
-    @property
-    def is_disordered(self) -> bool:
-        """Whether more than one kind of occupant is possible."""
-        return len(self.composition) > 1 or self.vacant_fraction > 1e-9
 
 
 @dataclass(frozen=True, eq=False)

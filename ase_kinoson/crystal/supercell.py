@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 
-from ase_kinoson.crystal.alloy import VACANCY, Alloy
+from ase_kinoson.crystal.alloy import Alloy
+from ase_kinoson.crystal.mapping import Mapped, map_atoms, minimum_image
 from ase_kinoson.errors import MappingError, StructureError
 
 __all__ = ["Mapped", "Supercell"]
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """Atoms assigned to the sites of a supercell.
-
-    Attributes
-    ----------
-    occupation : ndarray of int8, shape (n_sites,)
-        Species code of every site (0 = empty).
-    carrier
-        Site of the carrier.
-    atom_of_site : ndarray of int, shape (n_sites,)
-        Index of the atom on each site, −1 where empty.
-    displacements : ndarray, shape (n_atoms, 3)
-        Displacement of each atom from its site after removal of the mean drift, Å.
-    """
-
-    occupation: NDArray[np.int8]
-    carrier: int
-    atom_of_site: NDArray[np.int64]
-    displacements: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,66 +264,7 @@ class Supercell:
         MappingError
             Says which atom is how far from a site, or what does not fit.
         """
-        if "occupancy" in atoms.info:
-            raise MappingError(
-                "found info['occupancy']: a disordered CIF read by ASE is an average, not an arrangement of "
-                "atoms; expected "
-                "one atom per site; decorate it with Alloy.from_file(path) and sample_states"
-            )
-        strain = np.linalg.solve(self.cell, np.array(atoms.cell)) if abs(atoms.cell.volume) > 1e-9 else np.zeros((3, 3))
-        if np.abs(strain - np.eye(3)).max() > 0.1:
-            raise MappingError(
-                f"found the cell {np.round(np.array(atoms.cell), 3).tolist()} Å; expected "
-                f"{np.round(self.cell, 3).tolist()} Å within "
-                "10 %; use the cell vectors of the supercell, in the same orientation"
-            )
-        codes = self._codes(atoms)
-        site_allowed = self._allowed
-        limit = 0.45 * self._shortest if tolerance is None else float(tolerance)
-        base = atoms.get_scaled_positions(wrap=False) @ self.cell
-        # one site per basis site to put the first atom on: lattice translations of a drift give the same mapping
-        places = np.flatnonzero(site_allowed[codes[0]]) if len(codes) else np.empty(0, dtype=np.int64)
-        start = places[np.unique(self.basis_index[places], return_index=True)[1]]
-        best: tuple[float, float, NDArray, NDArray] | None = None
-        anchors = [np.zeros(3)] + [self.positions[s] - base[0] for s in start]
-        for anchor in anchors:
-            drift = self._wrap(anchor)
-            for _ in range(4):
-                distance = self._distances(base + drift)
-                sites, cost = self._assign(distance, codes)
-                vectors = self._wrap(base + drift - self.positions[sites])
-                mean = vectors.mean(axis=0)
-                drift = drift - mean
-                if np.abs(mean).max() < 1e-9:
-                    break
-            vectors = self._wrap(base + drift - self.positions[sites])
-            worst = float(np.linalg.norm(vectors, axis=1).max()) if cost < 1e6 else np.inf
-            spread = float(np.square(vectors).sum(axis=1).mean()) if cost < 1e6 else np.inf
-            if best is None or spread < best[0] - 1e-6:
-                best = (spread, worst, sites, vectors)
-            if best[1] < 0.125 * self._shortest:
-                break  # otherwise a drift may have put planes on wrong sites within the tolerance: try the others
-        assert best is not None
-        _, worst, sites, vectors = best
-        if not worst <= limit:
-            lengths = np.linalg.norm(vectors, axis=1)
-            if np.isfinite(worst):
-                i = int(lengths.argmax())
-                raise MappingError(
-                    f"atom {i} ({atoms.symbols[i]}) lies {lengths[i]:.2f} Å from its site; expected at most "
-                    f"{limit:.2f} Å; "
-                    "relax the structure, or pass a larger tolerance"
-                )
-            raise MappingError(
-                "the atoms do not fit the sublattices (a species has fewer sites than atoms); expected the "
-                "species of the "
-                f"alloy on their sites; allowed: {self._allowed_text()}"
-            )
-        occupation = np.zeros(self.n_sites, dtype=np.int8)
-        occupation[sites] = codes
-        atom_of_site = np.full(self.n_sites, -1)
-        atom_of_site[sites] = np.arange(len(atoms))
-        return Mapped(occupation, self.find_carrier(occupation), atom_of_site, vectors)
+        return map_atoms(self, atoms, tolerance=tolerance)
 
     def occupation_from_atoms(self, atoms: Atoms, *, tolerance: float | None = None) -> NDArray[np.int8]:
         """Return only the occupation of :meth:`map_atoms`, shape (n_sites,)."""
@@ -388,10 +305,15 @@ class Supercell:
             )
         return codes.astype(np.int8)
 
+    def minimum_image(self, vectors: ArrayLike) -> NDArray[np.float64]:
+        """Shortest periodic images of vectors, Å, shape (..., 3)."""
+        return minimum_image(self, np.asarray(vectors, dtype=float))
+
     # -- helpers --------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _shortest(self) -> float:
+    def shortest_distance(self) -> float:
+        """Shortest distance between two sites, Å."""
         from ase.neighborlist import primitive_neighbor_list
 
         a = self.alloy
@@ -399,7 +321,7 @@ class Supercell:
         return float(primitive_neighbor_list("d", a.pbc, a.cell, a.scaled_positions @ a.cell, reach).min())
 
     @cached_property
-    def _allowed(self) -> NDArray[np.bool_]:
+    def allowed_species(self) -> NDArray[np.bool_]:
         """Marks which species code may sit on which site, shape (n_species, n_sites).
 
         Mobile sublattices share their species.
@@ -411,56 +333,6 @@ class Supercell:
             ok = np.array([symbol in (shared if s.mobile and not s.interstitial else s.species) for s in subs])
             table[code] = ok[self.sublattice]
         return table
-
-    def _allowed_text(self) -> Mapping[str, tuple[str, ...]]:
-        return {s.name: s.species for s in self.alloy.sublattices}
-
-    def _codes(self, atoms: Atoms) -> NDArray[np.int8]:
-        table = {s: i for i, s in enumerate(self.species)}
-        atoms_expected = self.n_sites - 1
-        for i, symbol in enumerate(atoms.get_chemical_symbols()):
-            if symbol not in table or symbol == VACANCY:
-                raise MappingError(
-                    f"atom {i} is {symbol}; expected one of {self.species[1:]}; use the species of the alloy"
-                )
-        variable = any(s.interstitial or (s.vacant_fraction > 0 and not s.mobile) for s in self.alloy.sublattices)
-        if not variable and len(atoms) != atoms_expected:
-            missing = self.n_sites - len(atoms)
-            found = f"{missing} vacancies" if missing > 0 else "no vacancy" if missing == 0 else "more atoms than sites"
-            raise MappingError(
-                f"found {len(atoms)} atoms on {self.n_sites} sites ({found}); expected {atoms_expected}, exactly "
-                "one vacancy; "
-                "remove or add atoms"
-            )
-        if len(atoms) > self.n_sites:
-            raise MappingError(f"found {len(atoms)} atoms on {self.n_sites} sites; expected fewer; check the supercell")
-        return np.array([table[s] for s in atoms.get_chemical_symbols()], dtype=np.int8)
-
-    def _wrap(self, vectors: NDArray) -> NDArray:
-        """Minimum-image vectors (exact for cells of normal shape; 27 images are compared)."""
-        scaled = np.asarray(vectors) @ np.linalg.inv(self.cell)
-        scaled = np.where(self.pbc, scaled - np.rint(scaled), scaled)
-        first = scaled @ self.cell
-        metric = self.cell @ self.cell.T
-        if np.abs(metric - np.diag(np.diag(metric))).max() < 1e-9 * metric.max():
-            return first  # orthogonal cells need no other image
-        ranges = [(-1, 0, 1) if p else (0,) for p in self.pbc]
-        images = np.array(list(itertools.product(*ranges))) @ self.cell
-        trial = first[..., None, :] + images
-        pick = (trial**2).sum(-1).argmin(-1)
-        return np.take_along_axis(trial, pick[..., None, None], axis=-2)[..., 0, :]
-
-    def _distances(self, points: NDArray) -> NDArray:
-        rows = [np.linalg.norm(self._wrap(p - self.positions), axis=-1) for p in points]
-        return np.array(rows).reshape(len(points), self.n_sites)
-
-    def _assign(self, distance: NDArray, codes: NDArray) -> tuple[NDArray, float]:
-        cost = distance**2
-        cost[~self._allowed[codes]] = 1e6
-        rows, columns = linear_sum_assignment(cost)
-        sites = np.empty(len(codes), dtype=np.int64)
-        sites[rows] = columns
-        return sites, float(cost[rows, columns].max(initial=0.0))
 
 
 def largest_remainder(fractions: ArrayLike, total: int) -> list[int]:

@@ -119,8 +119,14 @@ class Rates:
                 f"{network.supercell.species[1:]}; "
                 "train it on this alloy"
             )
-        if own.supercell != network.supercell and hasattr(source, "on"):
-            source = source.on(network.supercell)
+        if own.supercell != network.supercell:
+            if not hasattr(source, "on"):
+                raise ModelError(
+                    f"the barrier source is bound to a supercell of {own.supercell.n_sites} sites; expected the one of "
+                    f"{network.supercell.n_sites} sites asked for; pass the gas itself instead of a bound one, or "
+                    "barriers of these states"
+                )
+            source = source.on(network.supercell)  # type: ignore[union-attr]
         if not isinstance(source, RateSource):
             if temperature_K is None:
                 raise KinosonError("found no temperature for barriers; expected temperature_K in kelvin; pass it")

@@ -96,7 +96,8 @@ def sqs_occupations(
                 space, [ideal.copy()], concentrations, n_steps=n_steps, random_seed=int(rng.integers(2**31))
             )
         symbols = found.get_chemical_symbols()
-        order = np.argmin(np.array([cell._distances(p[None])[0] for p in found.positions]), axis=1)
+        gaps = cell.minimum_image(found.positions[:, None] - cell.positions)
+        order = np.linalg.norm(gaps, axis=-1).argmin(axis=1)
         row = np.empty(cell.n_sites, dtype=np.int8)
         row[order] = [cell.species.index(s) for s in symbols]
         decorated.append(row)

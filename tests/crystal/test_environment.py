@@ -130,7 +130,7 @@ def test_carrier_environment_is_complete_and_varying(network):
     cell = network.supercell
     for b in np.flatnonzero(cell.alloy.mobile_basis):
         found = environment.sites([b], int(b))[0]
-        distance = np.linalg.norm(cell._wrap(cell.positions - cell.positions[b]), axis=1)
+        distance = np.linalg.norm(cell.minimum_image(cell.positions - cell.positions[b]), axis=1)
         varying = cell.alloy.varying_basis[cell.basis_index]
         expected = np.flatnonzero((distance < environment.cutoff - 1e-6) & (distance > 1e-6) & varying)
         assert set(expected) <= set(found)
@@ -246,6 +246,6 @@ def test_pairs_are_counted_from_both_ends(network):
     for site, line, orbit in zip(varying, partners, labels, strict=True):
         for other, o in zip(line[line >= 0], orbit[line >= 0], strict=True):
             seen[site, other, o] = seen.get((site, other, o), 0) + 1
-            distance = np.linalg.norm(cell._wrap(cell.positions[other] - cell.positions[site]))
+            distance = np.linalg.norm(cell.minimum_image(cell.positions[other] - cell.positions[site]))
             assert distance == pytest.approx(table.lengths[o], abs=1e-6)
     assert all(seen.get((b, a, o)) == n for (a, b, o), n in seen.items())

@@ -221,11 +221,11 @@ def test_displaced_shuffled_wrapped_strained_atoms_round_trip(cell, drifting):
         occupation = random_state(cell, seed)
         atoms = cell.to_atoms(occupation)[rng.permutation(int((occupation > 0).sum()))]
         true = atoms.arrays["site"].copy()
-        kick = rng.normal(size=(len(atoms), 3)) * 0.06 * cell._shortest
+        kick = rng.normal(size=(len(atoms), 3)) * 0.06 * cell.shortest_distance
         kick -= kick.mean(axis=0)
         atoms.positions += kick
         if drifting:
-            atoms.positions += rng.uniform(-8, 8, 3) * cell._shortest * cell.pbc
+            atoms.positions += rng.uniform(-8, 8, 3) * cell.shortest_distance * cell.pbc
         strain = np.eye(3) + rng.normal(size=(3, 3)) * 0.004
         atoms.set_cell(atoms.cell @ np.where(np.outer(cell.pbc, cell.pbc) | np.eye(3, dtype=bool), strain, 0), True)
         atoms.wrap()
@@ -241,7 +241,7 @@ def test_displaced_shuffled_wrapped_strained_atoms_round_trip(cell, drifting):
             np.testing.assert_array_equal(found, true)
             np.testing.assert_array_equal(mapped.occupation, occupation)
         assert mapped.carrier == cell.find_carrier(mapped.occupation)
-        np.testing.assert_allclose(mapped.displacements, kick, atol=0.08 * cell._shortest)
+        np.testing.assert_allclose(mapped.displacements, kick, atol=0.08 * cell.shortest_distance)
 
 
 def test_mobile_species_may_exchange_between_mobile_sublattices():
@@ -275,7 +275,7 @@ def test_an_average_structure_is_refused(copper):
 def test_an_atom_far_from_its_site_is_named_with_its_distance(copper):
     cell, atoms = copper
     vacancy = cell.positions[cell.find_carrier(cell.occupation_from_atoms(atoms))]
-    i = int(np.argmax([np.linalg.norm(cell._wrap(p - vacancy)) for p in atoms.positions]))
+    i = int(np.argmax([np.linalg.norm(cell.minimum_image(p - vacancy)) for p in atoms.positions]))
     atoms.positions[i] += [1.3, 0.0, 0.0]
     with pytest.raises(MappingError, match=rf"atom {i} \({atoms.symbols[i]}\) lies 1\.2\d Å") as error:
         cell.map_atoms(atoms)

@@ -47,8 +47,9 @@ def load(path: Path) -> tuple[ak.Supercell, ak.JumpNetwork, ak.Barriers]:
     start, end = data["energy_initial"], data["energy_final"][:, order]
     barrier = np.where(np.isfinite(end), barrier, np.inf)
     reverse = np.where(np.isfinite(barrier), barrier - (end - start[:, None]), np.inf)
+    final = np.where(np.isfinite(end), end, 0.0)
     barriers = ak.Barriers.from_arrays(
-        states, jumps, barrier, reverse_barrier=reverse, energy_initial=start, energy_final=np.where(np.isfinite(end), end, 0.0)
+        states, jumps, barrier, reverse_barrier=reverse, energy_initial=start, energy_final=final
     )
     return cell, jumps, barriers
 
@@ -93,7 +94,8 @@ def main() -> None:
             result = ak.transport(held.states, jumps, held, relaxation, TEMPERATURE_K)
         ratios = {k: f"{q.value:.3f}±{q.error:.3f}" for k, q in result.collective_correlation_factor.items()}
         print(
-            f"fold {fold}: barrier MAE {mae:.4f} eV, fit {fitted - begin:.0f} s, y {time.perf_counter() - fitted:.0f} s, "
+            f"fold {fold}: barrier MAE {mae:.4f} eV, fit {fitted - begin:.0f} s, "
+            f"y {time.perf_counter() - fitted:.0f} s, "
             f"model bound {relaxation.report['trained_bound_ratio']:.3f}, held out {ratios}",
             flush=True,
         )

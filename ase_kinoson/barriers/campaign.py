@@ -167,10 +167,10 @@ def compute_barriers(
     network
         The jumps.
     calculator
-        A calculator *factory*: a class (``EMT``) or a callable without arguments that returns a new ASE calculator.  It is
-        called where the work is done; to run in other processes it must be importable there.
+        A calculator *factory*: a class (``EMT``) or a callable without arguments that returns a new ASE calculator. It
+        is called where the work is done; to run in other processes it must be importable there.
     store
-        File (or URL) of the store.  What it holds is not computed again; each result is written as it finishes.
+        File (or URL) of the store. What it holds is not computed again; each result is written as it finishes.
         Default: nothing is kept on disk.
     executor
         Any ``concurrent.futures.Executor``; it is neither created nor shut down here, and results do not depend on it.
@@ -179,7 +179,7 @@ def compute_barriers(
         Saddle search; default ``SaddleSettings()``.
     jumps : mapping of int to iterable of int, optional
         Compute only these jumps of these states (row of ``states`` → jump indices); others have the status
-        ``"not-computed"``.  Default: all.
+        ``"not-computed"``. Default: all.
     progress
         Show a progress bar.
 
@@ -190,7 +190,7 @@ def compute_barriers(
     Raises
     ------
     BarrierError
-        If the calculator cannot be made or does not know a species, or states and jumps do not belong together.  A jump
+        If the calculator cannot be made or does not know a species, or states and jumps do not belong together. A jump
         that goes wrong does not raise; it is recorded with its reason.
     StoreError
         If the store is damaged or belongs to another study.

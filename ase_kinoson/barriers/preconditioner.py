@@ -39,8 +39,8 @@ class SpringPreconditioner:
     """Inverse of a matrix of bond springs, factorised once.
 
     Every bond of unit vector ``e`` adds ``k (e eᵀ + τ (1 − e eᵀ))`` to the Hessian of its two atoms; a constant on the
-    diagonal keeps translations finite.  The sparse factorisation is a single-threaded one, so the result does not depend
-    on how many threads a linear-algebra library uses.
+    diagonal keeps translations finite. The sparse factorisation is a single-threaded one, so the result does not
+    depend on how many threads a linear-algebra library uses.
 
     Parameters
     ----------

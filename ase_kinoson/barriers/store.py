@@ -1,7 +1,7 @@
 """Where finished barriers are kept: an ase.db database with one row per relaxed state and per finished jump.
 
-The database is an ordinary one: ``ase db FILE -c++`` lists it, ``ase db FILE kind=jump,status=ok`` selects.  Each row is
-written in one transaction as soon as it is known, so an interruption at any moment loses only the searches in flight.
+The database is an ordinary one: ``ase db FILE -c++`` lists it, ``ase db FILE kind=jump,status=ok`` selects. Each row
+is written in one transaction as soon as it is known, so an interruption at any moment loses only the searches in flight.
 SQLite's own locks are used (no lock file that a killed process would leave behind).
 """
 
@@ -178,8 +178,8 @@ class BarrierStore:
             raise sqlite3.DatabaseError(answer.splitlines()[0])
         if tables and "systems" not in tables:
             raise StoreError(
-                f"{self.name!r} is a database of something else (tables {tables[:4]}); expected a barrier store or no file; "
-                "choose another file"
+                f"{self.name!r} is a database of something else (tables {tables[:4]}); expected a barrier store or no "
+                "file; choose another file"
             )
 
     def _open(self, title: str) -> None:

@@ -135,7 +135,7 @@ def plot_parity(
     axes.set_aspect("equal")
     axes.set_xlabel("reference barrier (eV)")
     axes.set_ylabel("barrier of the model (eV)")
-    axes.legend(frameon=False, loc="upper left")
+    axes.legend(frameon=False, loc="lower right")
     return axes
 
 

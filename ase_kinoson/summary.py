@@ -22,6 +22,7 @@ from ase_kinoson.units import thermal_energy
 
 if TYPE_CHECKING:
     from ase_kinoson.barriers.reference import Barriers
+    from ase_kinoson.crystal.alloy import Alloy
     from ase_kinoson.study import Study, StudyResult
 
 __all__ = ["KINDS", "summarise", "versions", "write_tables"]
@@ -143,13 +144,24 @@ def summarise(study: Study, result: StudyResult, stages: Stages) -> dict[str, An
             "neither fit has seen."
         ),
         "kinds": KINDS,
-        "warnings": [f"{name}: {text}" for name, texts in stages.warnings.items() for text in texts],
+        "warnings": _vacant_sites(alloy)
+        + [f"{name}: {text}" for name, texts in stages.warnings.items() for text in texts],
         "wall_time": {name: number(t, "s", "measured") for name, t in stages.wall_s.items()},
         "settings": s.model_dump(exclude_none=True),
         "settings_toml": to_toml(s),
         "versions": versions(),
     }
     return plain(data)
+
+
+def _vacant_sites(alloy: Alloy) -> list[str]:
+    """Occupancies below 1 are said, not passed over."""
+    return [
+        f"alloy: {100 * sub.vacant_fraction:.4g} % of the sites of sublattice {sub.name} are vacant in the input; "
+        + ("the cell holds exactly one vacancy there" if sub.mobile else "they are placed at random and do not move")
+        for sub in alloy.sublattices
+        if sub.vacant_fraction > 1e-9
+    ]
 
 
 def _at_temperature(result: StudyResult, t: float, unseen: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Reference barrier of one jump with any ASE calculator.
 
 The two ends of a jump are relaxed, then one image climbs from their mid-point: the force component along the fixed
-unit vector between the *relaxed* ends is reversed, and an L-BFGS, preconditioned by bond springs of the ideal lattice, brings
-the true force to zero. Where that fails a plain L-BFGS tries again, and a climbing-image band (Henkelman, Uberuaga and
-Jónsson, J. Chem. Phys. 113, 9901 (2000)) is the last resort. What was tried is part of the result.
+unit vector between the *relaxed* ends is reversed, and an L-BFGS, preconditioned by bond springs of the ideal lattice,
+brings the true force to zero. Where that fails a plain L-BFGS tries again, and a climbing-image band (Henkelman,
+Uberuaga and Jónsson, J. Chem. Phys. 113, 9901 (2000)) is the last resort. What was tried is part of the result.
 
 Nothing here raises for a jump that goes wrong: the result says what happened. Positions are never wrapped into the
 cell, so the vector between the two ends is the minimum-image one by construction.

@@ -1,8 +1,8 @@
 """Where finished barriers are kept: an ase.db database with one row per relaxed state and per finished jump.
 
 The database is an ordinary one: ``ase db FILE -c++`` lists it, ``ase db FILE kind=jump,status=ok`` selects. Each row
-is written in one transaction as soon as it is known, so an interruption at any moment loses only the searches in flight.
-SQLite's own locks are used (no lock file that a killed process would leave behind).
+is written in one transaction as soon as it is known, so an interruption at any moment loses only the searches in
+flight. SQLite's own locks are used (no lock file that a killed process would leave behind).
 """
 
 from __future__ import annotations

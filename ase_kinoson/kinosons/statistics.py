@@ -43,9 +43,10 @@ class Quantity:
         return float(self.value)
 
     def __str__(self) -> str:
+        unit = "" if self.unit == "1" else f" {self.unit}"
         if np.ndim(self.value) == 0:
-            return f"{float(self.value):.4g} ± {float(self.error):.2g} {self.unit} ({self.kind})"
-        return f"{np.array2string(np.asarray(self.value), precision=4)} {self.unit} ({self.kind})"
+            return f"{float(self.value):.4g} ± {float(self.error):.2g}{unit} ({self.kind})"
+        return f"{np.array2string(np.asarray(self.value), precision=4)}{unit} ({self.kind})"
 
     def as_dict(self) -> dict[str, object]:
         """Plain values for JSON."""

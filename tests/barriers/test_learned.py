@@ -17,7 +17,8 @@ from ase_kinoson.barriers.source import BarrierSource, JumpEnergies
 from ase_kinoson.crystal import Alloy, JumpNetwork, States
 from ase_kinoson.crystal.environment import JumpEnvironment
 from ase_kinoson.errors import BarrierError, ModelError
-from ase_kinoson.kinetics.sampling import random_occupations
+from ase_kinoson.kinetics.sampling import random_occupations, sample_states
+from ase_kinoson.testing import loop_defect, reverse_defect, symmetry_defect
 
 LATTICES = {
     "fcc": (bulk("Cu", "fcc", a=3.6, cubic=True), {"Cu": {"Cu": 0.4, "Ni": 0.35, "Pd": 0.25}}, 3, None),
@@ -111,92 +112,9 @@ def trained(data):
 # -- what must hold by construction ----------------------
 
 
-def loop_defect(model, seed=0):
-    """Largest |Σ (Q − Q of the way back)| over closed loops of jumps."""
-    network = model.network
-    rng = np.random.default_rng(seed)
-    worst, loops = 0.0, 0
-    while loops < 6:
-        occ, c = random_occupations(network.supercell, 1, rng)
-        start, first, b = occ.copy(), c.copy(), int(network.basis_of(c)[0])
-        ring = closed_ring(network, b, rng)
-        if ring is None:
-            continue
-        total = 0.0
-        for _ in range(60 // len(ring)):
-            for k in ring:
-                there = model.jump_energies(occ, c).barrier[0, k]
-                back = network.reverse[network.basis_of(c)[0], k]
-                occ, c = network.apply(occ, c, [k])
-                total += there - model.jump_energies(occ, c).barrier[0, back]
-            if np.array_equal(occ, start):
-                break
-        assert np.array_equal(occ, start) and np.array_equal(c, first)
-        worst = max(worst, abs(total))
-        loops += 1
-    return worst
-
-
-def closed_ring(network, basis, rng, longest=6):
-    """A sequence of jumps that ends where it began without stepping straight back."""
-    for _ in range(4000):
-        b, x, ring, x_before = basis, np.zeros(3), [], None
-        for _ in range(longest):
-            k = int(rng.choice(np.flatnonzero(network.exists[b])))
-            if x_before is not None and np.allclose(x_before, x + network.vectors[b, k]):
-                break
-            x_before = x
-            ring.append(k)
-            x, b = x + network.vectors[b, k], int(network.target_basis[b, k])
-            if b == basis and np.allclose(x, 0):
-                return ring
-    return None
-
-
-def reverse_defect(model, seed=1):
-    """Largest difference of K between a jump and its reverse, and of the energy changes from antisymmetry."""
-    network = model.network
-    occ, c = random_occupations(network.supercell, 4, np.random.default_rng(seed))
-    here = model.jump_energies(occ, c)
-    worst = 0.0
-    for k in range(network.n_jumps):
-        rows = np.flatnonzero(network.exists[network.basis_of(c), k])
-        new, t = network.apply(occ[rows], c[rows], np.full(len(rows), k))
-        back = network.reverse[network.basis_of(c[rows]), k]
-        there = model.jump_energies(new, t)
-        pick = np.arange(len(rows))
-        worst = max(worst, np.abs(there.kra[pick, back] - here.kra[rows, k]).max(initial=0))
-        worst = max(worst, np.abs(there.delta_e[pick, back] + here.delta_e[rows, k]).max(initial=0))
-    return worst
-
-
-def symmetry_defect(model, seed=2):
-    """Largest change of a barrier when state and jump are turned by a space-group operation."""
-    network, cell = model.network, model.network.supercell
-    group = cell.alloy.space_group
-    occ, c = random_occupations(cell, 3, np.random.default_rng(seed))
-    barrier = model.jump_energies(occ, c).barrier
-    coordinates = cell.cell_coordinates(np.arange(cell.n_sites) // cell.alloy.n_basis)
-    worst = 0.0
-    for op in range(group.n_ops):
-        b, n = group.apply(op, cell.basis_index, coordinates)
-        image = cell.cell_index(n) * cell.alloy.n_basis + b
-        if len(set(image)) != cell.n_sites or not np.allclose(  # the supercell itself is not symmetric
-            x := cell.matrix @ group.rotations[op].T @ np.linalg.inv(cell.matrix), np.rint(x), atol=1e-9
-        ):
-            continue
-        turned = np.empty_like(occ)
-        turned[:, image] = occ
-        found = model.jump_energies(turned, image[c]).barrier
-        for i in range(len(c)):
-            v, w = (
-                network.vectors[c[i] % cell.alloy.n_basis],
-                network.vectors[image[c[i]] % cell.alloy.n_basis],
-            )
-            for k in np.flatnonzero(network.exists[c[i] % cell.alloy.n_basis]):
-                m = np.linalg.norm(w - group.cartesian[op] @ v[k], axis=1).argmin()
-                worst = max(worst, abs(found[i, m] - barrier[i, k]))
-    return worst
+def drawn(model):
+    """A few random states."""
+    return sample_states(model.supercell, 4, seed=1)
 
 
 class Broken:
@@ -224,16 +142,16 @@ def test_symmetry_by_construction(name):
     exists = model.network.targets(c) >= 0
     assert np.all(np.isinf(found.barrier[~exists])) and np.all(np.isfinite(found.barrier[exists]))
     assert found.barrier[exists].std() > 0.05
-    assert reverse_defect(model) < 1e-10
-    assert symmetry_defect(model) < 1e-10
-    assert reverse_defect(Broken(model, "direction")) > 1e-3
-    assert symmetry_defect(Broken(model, "direction")) > 1e-3
+    assert reverse_defect(model, drawn(model)) < 1e-10
+    assert symmetry_defect(model, drawn(model)) < 1e-10
+    assert reverse_defect(Broken(model, "direction"), drawn(model)) > 1e-3
+    assert symmetry_defect(Broken(model, "direction"), drawn(model)) > 1e-3
 
 
 def test_detailed_balance_of_trained_model(trained):
     assert loop_defect(trained) < 1e-10
-    assert reverse_defect(trained) < 1e-10
-    assert symmetry_defect(trained) < 1e-10
+    assert reverse_defect(trained, drawn(trained)) < 1e-10
+    assert symmetry_defect(trained, drawn(trained)) < 1e-10
     assert loop_defect(Broken(trained, "direction")) > 1e-4
     assert loop_defect(Broken(trained, "no state function")) > 1e-4
 
@@ -251,7 +169,7 @@ def test_network_without_group_mean_is_not_invariant(trained):
         twin.load_state_dict(state, strict=False)
         nets.append(twin)
     broken = BarrierModel(model.network, model.energy, KraModel(environment, nets))
-    assert symmetry_defect(broken) > 1e-4
+    assert symmetry_defect(broken, drawn(trained)) > 1e-4
 
 
 # -- learning ----------------------

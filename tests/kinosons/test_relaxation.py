@@ -10,6 +10,7 @@ from ase.build import bulk
 import ase_kinoson as ak
 from ase_kinoson.errors import KinosonError, ModelError
 from ase_kinoson.kinetics.sampling import sample_states
+from ase_kinoson.testing import equivariance_defect, symmetry_operations
 from ase_kinoson.validation import parent
 
 CASES = {
@@ -31,46 +32,19 @@ def random_relaxation(network: ak.JumpNetwork, lookahead: int, dtype: torch.dtyp
     return made.to(dtype)
 
 
-def operations(cell: ak.Supercell) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Site permutation and Cartesian rotation of every operation that maps the supercell onto itself."""
-    group = cell.alloy.space_group
-    sites = np.arange(cell.n_sites)
-    coordinates = cell.cell_coordinates(sites // cell.alloy.n_basis)
-    found = []
-    for op in range(group.n_ops):
-        b, n = group.apply(op, sites % cell.alloy.n_basis, coordinates)
-        image = cell.cell_index(n) * cell.alloy.n_basis + b
-        turned = cell.matrix @ group.rotations[op].T @ np.linalg.inv(cell.matrix)
-        if np.allclose(turned, np.rint(turned), atol=1e-8):
-            found.append((image, group.cartesian[op]))
-    return found
-
-
-def largest_violation(relaxation: ak.Relaxation, states: ak.States) -> float:
-    """Largest |y(gχ) − R_g y(χ)|, Å, over all operations of the supercell."""
-    before = relaxation(states.occupations, states.carriers)
-    worst = 0.0
-    for image, rotation in operations(states.supercell):
-        turned = np.empty_like(states.occupations)
-        turned[:, image] = states.occupations
-        after = relaxation(turned, image[states.carriers])
-        worst = max(worst, float(np.abs(after[:, image] - before @ rotation.T).max()))
-    return worst
-
-
 @pytest.mark.parametrize("lattice", CASES)
 @pytest.mark.parametrize("lookahead", [0, 1])
 def test_equivariance(lattice, lookahead):
     cell = CASES[lattice]()
     network = ak.JumpNetwork.from_supercell(cell)
     states = sample_states(cell, 2, seed=1)
-    assert len(operations(cell)) >= 8
+    assert len(symmetry_operations(cell)) >= 8
     double = random_relaxation(network, lookahead, torch.float64)
     scale = np.abs(double(states.occupations, states.carriers)).max()
     assert scale > 1e-3
-    assert largest_violation(double, states) < 1e-12 * max(scale, 1.0)
+    assert equivariance_defect(double, states) < 1e-12 * max(scale, 1.0)
     single = random_relaxation(network, lookahead, torch.float32)
-    assert largest_violation(single, states) < 1e-5 * max(scale, 1.0)
+    assert equivariance_defect(single, states) < 1e-5 * max(scale, 1.0)
 
 
 @pytest.mark.parametrize("lattice", ["fcc", "hcp"])
@@ -80,7 +54,7 @@ def test_a_broken_network_is_not_equivariant(lattice):
     broken = random_relaxation(ak.JumpNetwork.from_supercell(cell), 0, torch.float64)
     part = broken.field.parts[0]
     part.in_perm = part.in_perm[torch.roll(torch.arange(part.n_ops), 1)]
-    assert largest_violation(broken, states) > 1e-3
+    assert equivariance_defect(broken, states) > 1e-3
 
 
 def test_lookahead_one_without_network_is_the_bias():

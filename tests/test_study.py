@@ -237,8 +237,9 @@ def test_rounds_of_learning_in_the_quenched_ensemble(copy):
     data = read_toml_text(STUDY)
     data["states"] |= {"rounds": 1, "per_round": 2, "evaluation": 2, "ensemble": "quenched", "arrangements": 1}
     data["transport"]["temperatures_K"] = [1000, 1300.5]
-    result = Study.from_dict(data, copy / "out", base=copy).run()
+    result = Study.from_dict(data, copy / "out", base=copy, workers=2).run()
     assert "barriers-training" in result.resumed
+    assert not list((copy / "out").rglob("*.tmp*"))
     assert len(result.training) == 10
     assert list(result.transport) == [1000.0, 1300.5]
     assert result.summary["ensemble"] == "quenched"
@@ -246,6 +247,13 @@ def test_rounds_of_learning_in_the_quenched_ensemble(copy):
     (pair,) = result.summary["activation_energy_between"]
     assert pair["vacancy"]["unit"] == "eV"
     assert "1300.5 K" in (copy / "out" / "report.html").read_text()
+    for stamp in (copy / "out" / "stages").glob("relaxation-*.stamp"):
+        stamp.unlink()
+    again = Study.from_dict(data, copy / "out", base=copy, workers=1).transport()
+    assert not any(name.startswith("relaxation-1") for name in again.resumed)
+    assert {k: v for k, v in again.summary.items() if k in ("temperatures", "barriers", "model")} == {
+        k: v for k, v in result.summary.items() if k in ("temperatures", "barriers", "model")
+    }
 
 
 def read_toml_text(text):

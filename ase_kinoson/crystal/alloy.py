@@ -170,22 +170,7 @@ class Alloy:
         if not path.is_file():
             raise StructureError(f"found no file {str(path)!r}; expected a CIF, POSCAR or extxyz file; check the path")
         if path.suffix.lower() in (".cif", ".mcif") and composition is None:
-            from pymatgen.core import Structure
-
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    structure = Structure.from_file(str(path))
-            except Exception as error:
-                hint = (
-                    "occupancies above 1"
-                    if "occupan" in str(error).lower()
-                    else f"a file that pymatgen cannot read ({error})"
-                )
-                raise StructureError(
-                    f"found {hint} in {path.name}; expected site occupancies between 0 and 1; correct "
-                    "_atom_site_occupancy"
-                ) from error
+            structure = _read_cif(path)
             return cls.from_structure(structure, mobile=mobile, symprec=symprec)
         import ase.io
 
@@ -404,6 +389,27 @@ class Alloy:
             vacant = f", {100 * sub.vacant_fraction:.4g} % vacant sites" if sub.vacant_fraction > 1e-9 else ""
             lines.append(f"sublattice {sub.name}: {n} sites, {what}, {role}{vacant}")
         return "\n".join(lines)
+
+
+def _read_cif(path: Path) -> Structure:
+    """Read a disordered CIF; pymatgen says of occupancies above 1 only that there is no structure."""
+    from pymatgen.io.cif import CifParser
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return CifParser(path).parse_structures(primitive=False)[0]
+        except Exception as error:
+            try:
+                CifParser(path, occupancy_tolerance=1e6).parse_structures(primitive=False)
+            except Exception:
+                raise StructureError(
+                    f"pymatgen cannot read {path.name} ({error}); expected a CIF of a crystal; check the file"
+                ) from error
+            raise StructureError(
+                f"found occupancies above 1 in {path.name}; expected the occupancies of a site to sum to at most 1; "
+                "correct _atom_site_occupancy"
+            ) from error
 
 
 def _conventional(

@@ -11,7 +11,6 @@ with y' of one step less. v = 0 and one step is the bias, the mean next displace
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
+from ase_kinoson.barriers.model_file import read_model, write_model
 from ase_kinoson.crystal.environment import CarrierEnvironment
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.errors import KinosonError, ModelError
@@ -32,7 +31,8 @@ from ase_kinoson.kinosons.stencil import Stencil
 
 __all__ = ["Relaxation"]
 
-FORMAT = 1
+FORMAT = "ase_kinoson.Relaxation"
+VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,13 +278,10 @@ class Relaxation:
     # -- files ----------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write ``path.safetensors`` (weights) and ``path.json`` (the rest)."""
-        stem = Path(path)
-        tensors = {k: v.contiguous() for k, v in self.field.state_dict().items()}
-        save_file(tensors, str(stem.with_suffix(".safetensors")))
+        """Write ``path.safetensors`` (weights) and ``path.json`` (the rest), each in one step."""
         about = {
             "format": FORMAT,
-            "kind": "relaxation",
+            "version": VERSION,
             "network": self.network.fingerprint,
             "species": list(self.network.supercell.species),
             "cutoff": self.environment.cutoff,
@@ -295,7 +292,7 @@ class Relaxation:
             "attempt_frequency": self.rates.attempt_frequency if self.rates else None,
             "report": self.report,
         }
-        stem.with_suffix(".json").write_text(json.dumps(about, indent=1))
+        write_model(path, about, save({k: v.contiguous() for k, v in self.field.state_dict().items()}))
 
     @classmethod
     def load(
@@ -319,17 +316,9 @@ class Relaxation:
         ModelError
             If a file is missing or damaged, or belongs to other jumps or species.
         """
+        about, data = read_model(path, FORMAT, VERSION)
+        tensors = load(data)
         stem = Path(path)
-        try:
-            about = json.loads(stem.with_suffix(".json").read_text())
-            tensors = load_file(str(stem.with_suffix(".safetensors")))
-            assert about["kind"] == "relaxation"
-        except (OSError, ValueError, KeyError, AssertionError, SafetensorError) as error:
-            raise ModelError(
-                f"cannot read a relaxation from {stem.with_suffix('.safetensors')} ({type(error).__name__}: "
-                f"{error}); expected the pair "
-                "of files that Relaxation.save writes; train or copy it again"
-            ) from error
         if about["network"] != network.fingerprint or about["species"] != list(network.supercell.species):
             raise ModelError(
                 f"the relaxation in {stem.name} was trained on other jumps or species ({about['species'][1:]}); "

@@ -188,6 +188,7 @@ def plot_kinoson_density(
         base = base + height
     every = np.histogram(x[use], bins=edges, weights=density.weight[use])[0] / density.weight[use].sum() / width
     axes.stairs(every, edges, color="0.45", linewidth=1.4, label="number of jumps")
+    axes.set_ylim(0.0, 1.06 * max(base.max(), every.max()))
     axes.set_xlabel("barrier Q (eV)" if over == "barrier" else "ln κ   (κ in Å²/s)")
     axes.set_ylabel("share per eV" if over == "barrier" else "share per unit of ln κ")
     axes.legend(frameon=False)

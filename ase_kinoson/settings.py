@@ -185,7 +185,7 @@ class RelaxationSettings(_Section):
     hidden: Positive = 24
     n_blocks: Positive = 2
     cutoff: PositiveFloat | None = None
-    learning_rate: PositiveFloat = 2e-2
+    learning_rate: PositiveFloat = 1.5e-2
 
 
 class TransportSettings(_Section):

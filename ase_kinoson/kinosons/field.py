@@ -113,10 +113,9 @@ class _ClassField(nn.Module):
         length: float,
     ) -> None:
         super().__init__()
-        # vectors in units of the jump, whatever the lattice and its group; the small factor slows the projection
-        # against the
-        # filters, which learn a quarter better on rugged alloys than with factors ten times larger
-        self.scale = 0.005 * length / math.sqrt(kind.n_ops)
+        # vectors in units of the jump, whatever the lattice and its group; the small factor slows the projection against
+        # the filters (see docs/decisions.md)
+        self.scale = 0.01 * length / math.sqrt(kind.n_ops)
         n_env, n_ops = kind.n_sites, kind.n_ops
         if interstitial:
             out_permutations = np.zeros((n_ops, 1), dtype=np.int64)

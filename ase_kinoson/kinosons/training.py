@@ -59,7 +59,7 @@ def train_relaxation(
     hidden: int = 24,
     n_blocks: int = 2,
     cutoff: float | None = None,
-    learning_rate: float = 2e-2,
+    learning_rate: float = 1.5e-2,
     attempt_frequency: float = DEFAULT_ATTEMPT_FREQUENCY,
     start: Relaxation | None = None,
     progress: bool = False,

@@ -113,8 +113,8 @@ class _ClassField(nn.Module):
         length: float,
     ) -> None:
         super().__init__()
-        # vectors in units of the jump, whatever the lattice and its group; the small factor slows the projection against
-        # the filters (see docs/decisions.md)
+        # vectors in units of the jump, whatever the lattice and its group; the small factor slows the projection
+        # against the filters (see docs/decisions.md)
         self.scale = 0.01 * length / math.sqrt(kind.n_ops)
         n_env, n_ops = kind.n_sites, kind.n_ops
         if interstitial:

@@ -189,7 +189,7 @@ class Pipeline:
 
         study, s = self.study, self.study.settings.states
         seed = study.seed("evaluation", t)
-        chains = (s.arrangements or max(2, s.evaluation // 4)) if s.ensemble == "quenched" else None
+        chains = (s.arrangements or max(2, s.evaluation // 8)) if s.ensemble == "quenched" else None
         key = fingerprint(model_key, t, s.evaluation, s.ensemble, chains, s.sweeps, seed)
         states = self.states(
             f"states-{t:g}K",

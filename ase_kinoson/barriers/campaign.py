@@ -463,7 +463,9 @@ def _collect(
     reasons: dict[tuple[int, int], str] = {}
     for n, key in enumerate(campaign.keys):
         if key in campaign.relaxed:
-            initial[n] = campaign.relaxed[key].energy
+            relaxed = campaign.relaxed[key]
+            # a state that relaxes into something else has no energy of its own, and so no weight
+            initial[n] = relaxed.energy if relaxed.status == "ok" else np.nan
         for k in np.flatnonzero(exists[n]).tolist():
             if (key, k) not in wanted:
                 reasons[(n, k)] = "not asked for"

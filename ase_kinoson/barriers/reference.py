@@ -20,6 +20,7 @@ __all__ = ["Barriers"]
 NO_JUMP = "none"
 """Status where a site has fewer jumps than the network's maximum J."""
 NOT_COMPUTED = "not-computed"
+FAILED = ("wrong-saddle", "not-converged", "calculator-failed", "unstable-start")
 """Status of a jump that was not asked for."""
 REVERSE_REJECTED = "reverse-rejected"
 """Status of a jump whose reverse, computed from its own state, was rejected."""
@@ -230,6 +231,18 @@ class Barriers:
     def n_barriers(self) -> int:
         """Number of jumps with a barrier."""
         return int(self.valid.sum())
+
+    def missing(self, occupations: NDArray, carriers: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Jumps of states that have no barrier for want of data, not because an end state is unstable.
+
+        Returns
+        -------
+        failed, not_computed : ndarray of bool, shape (n, J)
+            Searches that failed (calculator, convergence, wrong saddle; every jump of a state that did not relax), and
+            jumps that nobody asked for. Their rates are unknown, and leaving them out lowers every coefficient.
+        """
+        status = self.status[self.rows(occupations, carriers)]
+        return np.isin(status, FAILED), status == NOT_COMPUTED
 
     @property
     def n_rejected(self) -> dict[str, int]:

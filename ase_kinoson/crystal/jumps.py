@@ -205,6 +205,12 @@ class JumpNetwork:
         return self.supercell.alloy.dimension
 
     @cached_property
+    def projector(self) -> NDArray[np.float64]:
+        """Projects Cartesian vectors onto the periodic directions, shape (3, 3); the identity in three dimensions."""
+        vectors = self.supercell.cell[self.supercell.pbc]
+        return vectors.T @ np.linalg.solve(vectors @ vectors.T, vectors)
+
+    @cached_property
     def classes(self) -> tuple[tuple[tuple[tuple[int, int], NDArray], ...], ...]:
         """Symmetry classes as tuples of ``((i, j), dx)``: basis sites and displacement in Å."""
         groups: list[list[tuple[tuple[int, int], NDArray]]] = [[] for _ in range(self.n_classes)]

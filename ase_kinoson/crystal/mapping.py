@@ -95,9 +95,8 @@ def map_atoms(cell: Supercell, atoms: Atoms, *, tolerance: float | None = None) 
                 "relax the structure, or pass a larger tolerance"
             )
         raise MappingError(
-            "the atoms do not fit the sublattices (a species has fewer sites than atoms); expected the "
-            "species of the "
-            "alloy on their sites; allowed: {s.name: s.species for s in cell.alloy.sublattices}"
+            "the atoms do not fit the sublattices (a species has fewer sites than atoms); expected the species of the "
+            f"alloy on their sites, { ({s.name: s.species for s in cell.alloy.sublattices}) }; move the atoms"
         )
     occupation = np.zeros(cell.n_sites, dtype=np.int8)
     occupation[sites] = codes

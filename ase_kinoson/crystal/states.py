@@ -117,6 +117,8 @@ class States:
         rows = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index)
         rows = np.flatnonzero(rows) if rows.dtype == bool else np.atleast_1d(rows).astype(int)
         w = self.weights[rows]
+        if len(w) and w.sum() <= 0:  # states without weight, taken out on their own
+            w = np.ones(len(w))
         energies = None if self.model_energies is None else self.model_energies[rows]
         return replace(
             self,

@@ -97,7 +97,13 @@ class Rates:
             If barriers come without a temperature.
         """
         if isinstance(source, Rates):
-            return source
+            if temperature_K is not None and source.temperature_K not in (None, temperature_K):
+                raise KinosonError(
+                    f"found temperature_K={temperature_K} for rates of {source.temperature_K} K; expected one "
+                    "temperature; pass the barrier source instead of its rates"
+                )
+            temperature_K, attempt_frequency = source.temperature_K, source.attempt_frequency
+            source = source.source
         if hasattr(source, "bind"):
             source = source.bind(network)
         if not isinstance(source, (BarrierSource, RateSource)):

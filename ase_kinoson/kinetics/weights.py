@@ -91,6 +91,13 @@ def reweight(states: States, reference_energies: ArrayLike, temperature_K: float
             KinosonWarning,
             stacklevel=2,
         )
+    elif states.ensemble == "quenched" and (bias := _normalisation_bias(states, weights)) > 0.02:
+        warnings.warn(
+            f"weights normalised within arrangements of few states bias averages by about {100 * bias:.0f} %; expected "
+            "at most 2 %; sample more states per arrangement (a smaller n_chains)",
+            KinosonWarning,
+            stacklevel=2,
+        )
     elif states.ensemble == "quenched" and np.bincount(np.unique(states.groups, return_inverse=True)[1]).max() < 2:
         warnings.warn(
             "every arrangement of the quenched ensemble has one state, so that weights cannot change; "
@@ -101,6 +108,16 @@ def reweight(states: States, reference_energies: ArrayLike, temperature_K: float
         )
     about = {"reweighted": True, "effective_sample_size": size, "energy_difference_std_eV": spread}
     return result.with_weights(result.weights, **about)
+
+
+def _normalisation_bias(states: States, weights: NDArray[np.float64]) -> float:
+    """Relative bias of self-normalised weights, cv²/m for m states per arrangement, averaged over arrangements."""
+    found = []
+    for label in np.unique(states.groups):
+        w = weights[states.groups == label]
+        if len(w) > 1 and w.sum() > 0:
+            found.append((len(w) * np.square(w).sum() / w.sum() ** 2 - 1.0) / len(w))
+    return float(np.mean(found)) if found else 0.0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.result import BOUND, ESTIMATE, EXACT, Transport
 from ase_kinoson.kinosons.statistics import Bootstrap, Quantity
 from ase_kinoson.kinosons.table import KinosonTable
+from ase_kinoson.kinosons.verdict import heavy_share
 from ase_kinoson.units import ANGSTROM2_PER_S_TO_M2_PER_S, EV_IN_JOULE, thermal_energy
 
 __all__ = ["assemble"]
@@ -83,10 +84,9 @@ def assemble(
     collective, collective_bare = pair(terms.displacement), pair(terms.bare)
     tracer = 0.5 * np.einsum("nk,nkaxy->naxy", w, terms.tracer[:, :, index], optimize=True)
     tracer_bare = np.einsum("naaxy->naxy", collective_bare)
-    trace = "...xx->..."
 
     def scalar(x: NDArray) -> NDArray:
-        return np.einsum(trace, x) / d
+        return np.einsum("...xy,xy->...", x, jumps.projector) / d
 
     def estimate(function: Callable[..., NDArray], *values: NDArray) -> tuple[NDArray, NDArray]:
         if boot is not None:
@@ -131,9 +131,9 @@ def assemble(
         if exact_tracers is not None:
             tensor = exact_tracers[symbol]
             bare = np.tensordot(states.weights, own_bare, axes=(0, 0))
-            tracer_d[symbol] = Quantity(float(np.trace(tensor) / d * share), 0.0, unit, EXACT)
+            tracer_d[symbol] = Quantity(float(scalar(tensor) * share), 0.0, unit, EXACT)
             tracer_tensor[symbol] = Quantity(tensor * share, np.zeros((3, 3)), unit, EXACT)
-            factor[symbol] = Quantity(float(np.trace(tensor) / np.trace(bare)), 0.0, "1", EXACT)
+            factor[symbol] = Quantity(float(ratio(scalar(tensor), scalar(bare))), 0.0, "1", EXACT)
             continue
         tracer_d[symbol] = quantity(scalar, own, scale=share, unit=unit)
         tracer_tensor[symbol] = quantity(lambda x: x, own, scale=share, unit=unit)
@@ -155,6 +155,7 @@ def assemble(
             unit=("1/(m J s)" if d == 3 else "1/(J s)" if d == 2 else "m/(J s)") + (" per c_v" if per_cv else ""),
             of=f"{kind} (diagonal), {second_order} (off-diagonal)" if kind == BOUND else kind,
         )
+    size, share_of_one = heavy_share(states.weights * scalar(vv), states.groups)
     table = KinosonTable.build(states, jumps, rates=w, energies=energies, terms=terms, state_energies=state_energies)
     exists = jumps.exists[jumps.basis_of(states.carriers)]
     return Transport(
@@ -177,6 +178,8 @@ def assemble(
         drift=drift,
         ensemble=states.ensemble,
         effective_sample_size=states.effective_sample_size,
+        contribution_sample_size=size,
+        largest_share=share_of_one,
         n_states=len(states),
         n_barriers=int(exists.sum()) - n_rejected,
         n_rejected=n_rejected,

@@ -102,6 +102,8 @@ class KinosonDensity:
     state, group : ndarray of int, shape (n,)
     kind : str
         Kind of the coefficient.
+    ensemble : str
+        Ensemble of the states.
     """
 
     temperature_K: float | None
@@ -114,6 +116,7 @@ class KinosonDensity:
     state: NDArray[np.int64]
     group: NDArray[np.int64]
     kind: str
+    ensemble: str = "equilibrium"
 
     @classmethod
     def from_result(cls, result: Transport, *, quantity: str | None = None) -> KinosonDensity:
@@ -135,7 +138,8 @@ class KinosonDensity:
         if name not in table.columns:
             known = [c for c in table.columns if c.startswith(("kinoson_", "tracer_"))]
             raise KinosonError(f"found quantity {quantity!r}; expected one of {known}; choose one")
-        c = table.columns
+        used = table["weight"] > 0
+        c = {key: column[used] for key, column in table.columns.items()}
         return cls(
             result.temperature_K,
             name,
@@ -147,6 +151,7 @@ class KinosonDensity:
             c["state"],
             c["group"],
             result.vacancy_diffusivity.kind,
+            result.ensemble,
         )
 
     @property
@@ -209,6 +214,8 @@ class KinosonDensity:
         self._need(self.barrier, "barriers")
         self._need(self.state_energy, "energies of the states")
         energy = self.state_energy - self.state_energy.mean()
+        if self.ensemble == "quenched":
+            energy = energy - self._group_means(energy)
         ones = self._first_rows()
         values, boot = self._per_state(
             self.kinoson, self.kinoson * (self._finite + energy), np.where(ones, energy, 0.0), np.where(ones, 1.0, 0.0)
@@ -282,6 +289,19 @@ class KinosonDensity:
         if self.kind == "exact":
             return Quantity(float(value), 0.0, unit, "exact")
         return Quantity(float(value), float(error), unit, "estimate" if self.kind == "bound" else self.kind)
+
+    def _group_means(self, energy: NDArray) -> NDArray[np.float64]:
+        """Weighted mean energy of the arrangement of each row, eV."""
+        member = np.unique(self.group, return_inverse=True)[1]
+        first = self._first_rows()
+        if np.bincount(member[first]).max() < 2:
+            raise KinosonError(
+                "found one state per arrangement of the quenched ensemble; expected several, whose energies tell how "
+                "the vacancy is distributed; sample with n_chains below the number of states"
+            )
+        weight = np.where(first, self.weight, 0.0)
+        total = np.bincount(member, weights=weight)
+        return (np.bincount(member, weights=weight * energy) / np.where(total > 0, total, 1.0))[member]
 
     def _first_rows(self) -> NDArray[np.bool_]:
         first = np.zeros(len(self.state), dtype=bool)

@@ -136,6 +136,7 @@ def exact_lambda(
     keep = columns >= 0
     flow = (pi[:, None] * w).ravel()
     w_matrix = sp.coo_array((flow[keep], (rows[keep], columns[keep])), shape=(n, n)).tocsr()
+    w_matrix.eliminate_zeros()  # a rate of zero connects nothing
     asymmetry = abs(w_matrix - w_matrix.T).max() if n > 1 else 0.0
     if asymmetry > 1e-8 * max(flow.max(), 1e-300):
         raise ModelError(

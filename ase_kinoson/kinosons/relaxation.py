@@ -353,7 +353,8 @@ class Relaxation:
             made.field.load_state_dict(tensors)
         except RuntimeError as error:
             raise ModelError(
-                f"the weights in {stem.name} do not fit ({error}); expected those of its JSON file; save it again"
+                f"the weights in {stem.name} do not fit this supercell ({error}); expected those of its JSON file; "
+                "save it again"
             ) from error
         made.report = dict(about["report"])
         return made

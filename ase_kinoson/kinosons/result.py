@@ -49,6 +49,11 @@ class Transport:
         Energy drift of the states; zero in equilibrium.
     ensemble : str
     effective_sample_size : float
+        Kish's 1/Σw² of the weights of the states.
+    contribution_sample_size : float
+        The same of what independent groups of states contribute to D_v: it sees the tail that carries diffusion.
+    largest_share : float
+        Largest share of one group in D_v.
     n_states, n_barriers, n_rejected : int
         How many states, valid barriers and rejected jumps went in.
     vacancy_fraction : float or None
@@ -70,6 +75,8 @@ class Transport:
     drift: EnergyDrift | None
     ensemble: str
     effective_sample_size: float
+    contribution_sample_size: float
+    largest_share: float
     n_states: int
     n_barriers: int
     n_rejected: int
@@ -86,6 +93,8 @@ class Transport:
             "ensemble": self.ensemble,
             "n_states": self.n_states,
             "effective_sample_size": self.effective_sample_size,
+            "contribution_sample_size": self.contribution_sample_size,
+            "largest_share": self.largest_share,
             "n_reference_barriers": self.n_barriers,
             "n_rejected_jumps": self.n_rejected,
             "vacancy_fraction": self.vacancy_fraction,

@@ -178,6 +178,7 @@ class StateSpace:
 
     def states(self, weights: NDArray, **about: Any) -> States:
         """All states as :class:`States` with the given weights."""
+        about.setdefault("source", "enumerated")
         return States.from_occupations(
             self.network.supercell, self.occupations, carriers=self.carriers, weights=weights, **about
         )

@@ -80,7 +80,9 @@ class KinosonTable:
         names = network.supercell.species
         w = rates[rows, jumps]
         carrier = -terms.displacement.sum(axis=2) if network.mechanism == "vacancy" else terms.displacement.sum(axis=2)
-        length = np.linalg.norm(network.vectors[network.basis_of(states.carriers)], axis=-1)
+        along = network.projector  # only periodic directions count in the 1/(2d)
+        carrier = carrier @ along
+        length = np.linalg.norm(network.vectors[network.basis_of(states.carriers)] @ along, axis=-1)
         who = "vacancy" if network.mechanism == "vacancy" else "carrier"
         nan = np.full(len(rows), np.nan)
         columns: dict[str, NDArray[Any]] = {
@@ -111,8 +113,8 @@ class KinosonTable:
         for a, symbol in enumerate(names[1:]):
             if symbol not in mobile:
                 continue
-            columns[f"kinoson_{symbol}"] = w * np.square(terms.displacement[rows, jumps, a]).sum(-1) / d2
-            columns[f"tracer_{symbol}"] = w * np.trace(terms.tracer[rows, jumps, a], axis1=-2, axis2=-1) / d2
+            columns[f"kinoson_{symbol}"] = w * np.square(terms.displacement[rows, jumps, a] @ along).sum(-1) / d2
+            columns[f"tracer_{symbol}"] = w * np.einsum("nxy,xy->n", terms.tracer[rows, jumps, a], along) / d2
             units[f"kinoson_{symbol}"] = units[f"tracer_{symbol}"] = "Å^2/s"
         return cls(columns, units)
 

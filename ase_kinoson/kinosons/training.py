@@ -22,10 +22,11 @@ from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.errors import KinosonError, StatesError
-from ase_kinoson.kinetics.rates import Rates
+from ase_kinoson.kinetics.rates import Rates, RateSource
 from ase_kinoson.kinetics.sampling import sample_states
 from ase_kinoson.kinosons.functional import relaxed_displacements, species_sums
 from ase_kinoson.kinosons.relaxation import Relaxation
+from ase_kinoson.kinosons.verdict import check_temperature
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
 __all__ = ["train_relaxation"]
@@ -112,7 +113,8 @@ def train_relaxation(
             model=rates.source,
             # a gas of rates has no energies and is as random at any temperature
             temperature_K=temperature_K or 300.0,
-            seed=seed,
+            # a stream of its own: states that a user samples with the same seed must not be the training states
+            seed=int(np.random.SeedSequence([int(seed), 1]).generate_state(1)[0]),
             progress=progress,
         )
     if states.supercell != cell:
@@ -124,6 +126,8 @@ def train_relaxation(
             "found random training states for a model with energies; expected its equilibrium states; use "
             "method='monte-carlo'"
         )
+    if not isinstance(rates.source, RateSource):
+        check_temperature(states, temperature_K)
     relaxation = Relaxation.create(
         jumps, rates=rates, lookahead=lookahead, cutoff=cutoff, hidden=hidden, n_blocks=n_blocks, seed=seed
     )
@@ -139,6 +143,7 @@ def train_relaxation(
         "n_validation_states": int(held.sum()),
         "seed": int(seed),
         "ensemble": states.ensemble,
+        "training_keys": states.keys,
     }
     return relaxation
 

@@ -10,13 +10,14 @@ import numpy as np
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonWarning, StatesError
-from ase_kinoson.kinetics.rates import Rates
+from ase_kinoson.kinetics.rates import Rates, RateSource
 from ase_kinoson.kinetics.weights import energy_drift
 from ase_kinoson.kinosons.assembly import assemble
 from ase_kinoson.kinosons.functional import jump_terms
 from ase_kinoson.kinosons.relaxation import Relaxation
-from ase_kinoson.kinosons.result import BOUND, ESTIMATE, NO_BOUND, Transport
+from ase_kinoson.kinosons.result import Transport
 from ase_kinoson.kinosons.statistics import Bootstrap
+from ase_kinoson.kinosons.verdict import HEAVY_SHARE, check_temperature, judge
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
 __all__ = ["Transport", "transport"]
@@ -78,42 +79,20 @@ def transport(
             "jumps on that supercell"
         )
     rates = Rates.of(barriers, jumps, temperature_K=temperature_K, attempt_frequency=attempt_frequency)
+    if not isinstance(rates.source, RateSource):
+        temperature_K = rates.temperature_K
+        check_temperature(states, temperature_K)
     energies = rates.energies(states.occupations, states.carriers)
     w = rates(states.occupations, states.carriers)
     terms = jump_terms(relaxation, states.occupations, states.carriers, network=jumps)
-    seen = _seen(barriers, relaxation, states)
-    kind = (
-        BOUND
-        if states.ensemble == "equilibrium" and not seen
-        else NO_BOUND
-        if states.ensemble == "random"
-        else ESTIMATE
-    )
-    if seen:
-        warnings.warn(
-            f"{seen} of {len(states)} states were used to train the barrier model behind the relaxation; the "
-            "result is no held-out "
-            "bound; compute barriers of fresh states",
-            KinosonWarning,
-            stacklevel=2,
-        )
-    drift = None
+    drift, rejected = None, 0
     if energies is not None:
         moving = jumps.moving_species(states.occupations, states.carriers)
         drift = energy_drift(states, w, energies.delta_e, moving, seed=seed)
-        if not drift.consistent:
-            warnings.warn(
-                f"the energy drifts by {drift.value:+.2f} ± {drift.error:.2f} of the mean energy change per jump; "
-                "expected 0 in "
-                f"equilibrium; these {states.ensemble} states are no equilibrium sample of the barriers used",
-                KinosonWarning,
-                stacklevel=2,
-            )
-    boot = Bootstrap.over(states.weights, states.groups, n_resamples=n_resamples, seed=seed)
-    rejected = 0
-    if energies is not None:
         rejected = int((jumps.exists[jumps.basis_of(states.carriers)] & ~np.isfinite(energies.barrier)).sum())
-    return assemble(
+    kind, reasons = judge(states, rates, barriers, relaxation, drift)
+    boot = Bootstrap.over(states.weights, states.groups, n_resamples=n_resamples, seed=seed)
+    result = assemble(
         states,
         jumps,
         w,
@@ -128,7 +107,7 @@ def transport(
         relaxation=relaxation,
         state_energies=rates.state_energies(states.occupations),
         settings={
-            "attempt_frequency": attempt_frequency,
+            "attempt_frequency": rates.attempt_frequency,
             "n_resamples": n_resamples,
             "seed": seed,
             "lookahead": relaxation.lookahead if relaxation else None,
@@ -136,17 +115,12 @@ def transport(
             "states_source": states.source,
         },
     )
-
-
-def _seen(barriers: Any, relaxation: Relaxation | None, states: States) -> int:
-    """Number of states that the barrier model behind the relaxation was trained on.
-
-    Only reference barriers make a held-out bound; a model evaluated with its own barriers is its own reference.
-    """
-    if relaxation is None or relaxation.rates is None:
-        return 0
-    source = relaxation.rates.source
-    keys = set(getattr(source, "training_keys", ()))
-    if not keys or barriers is source or getattr(barriers, "training_keys", None) is not None:
-        return 0
-    return sum(k in keys for k in states.keys)
+    if boot.has_errors and result.largest_share > HEAVY_SHARE:
+        reasons.append(
+            f"one of {len(np.unique(states.groups))} independent groups of states carries "
+            f"{100 * result.largest_share:.0f} % of the vacancy diffusivity; expected less than "
+            f"{100 * HEAVY_SHARE:.0f} %; its error bar is too small, and so may be the value: add states"
+        )
+    for reason in reasons:
+        warnings.warn(reason, KinosonWarning, stacklevel=2)
+    return result

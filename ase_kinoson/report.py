@@ -348,6 +348,16 @@ def _trust(s: Mapping[str, Any]) -> str:
             *(f"{r['effective_sample_size']['value']:.1f} of {int(r['n_states']['value'])} states" for r in rows),
             "close to the number of states",
         ),
+        (
+            "effective number of states that carry D",
+            *(f"{r['contribution_sample_size']['value']:.1f}" for r in rows),
+            "well above 10, or the errors are too small",
+        ),
+        (
+            "share of the heaviest state in D",
+            *(f"{100 * r['largest_share']['value']:.0f} %" for r in rows),
+            "below 30 %",
+        ),
         ("spread of reference minus model energies", *(show(r["energy_difference"]) for r in rows), "well below k_BT"),
     ]
     for name in rows[0]["energy_drift"] or {}:

@@ -183,6 +183,8 @@ def _at_temperature(result: StudyResult, t: float, unseen: dict[str, Any]) -> di
         found[key] = number(found[key], "1", kind)
     found["temperature"] = number(found.pop("temperature_K"), "K", "given")
     found["effective_sample_size"] = number(found["effective_sample_size"], "1", "Kish")
+    found["contribution_sample_size"] = number(found["contribution_sample_size"], "1", "Kish, of contributions to D_v")
+    found["largest_share"] = number(found["largest_share"], "1", "share of one group of states in D_v")
     fraction = found["vacancy_fraction"]
     found["vacancy_fraction"] = None if fraction is None else number(fraction, "1", "given")
     return found | {

@@ -83,6 +83,8 @@ def at(t):
         "ensemble": "equilibrium",
         "n_states": number(10, "1", "count"),
         "effective_sample_size": number(8.5, "1", "Kish"),
+        "contribution_sample_size": number(7.5, "1", "Kish, of contributions to D_v"),
+        "largest_share": number(0.2, "1", "share of one group of states in D_v"),
         "vacancy_fraction": None,
         "attempt_frequency": number(1e13, "1/s", "given"),
         "vacancy_diffusivity": number(1.5e-11, "m^2/s", "bound", 1e-12),

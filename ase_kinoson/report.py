@@ -350,7 +350,7 @@ def _trust(s: Mapping[str, Any]) -> str:
         ),
         (
             "effective number of states that carry D",
-            *(f"{r['contribution_sample_size']['value']:.1f}" for r in rows),
+            *(f"{r['contribution_sample_size']['value']:.1f} states" for r in rows),
             "well above 10, or the errors are too small",
         ),
         (

@@ -351,7 +351,7 @@ def _trust(s: Mapping[str, Any]) -> str:
         (
             "effective number of states that carry D",
             *(f"{r['contribution_sample_size']['value']:.1f} states" for r in rows),
-            "well above 10, or the errors are too small",
+            "far more than 10 states",
         ),
         (
             "share of the heaviest state in D",

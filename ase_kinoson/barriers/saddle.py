@@ -12,21 +12,23 @@ cell, so the vector between the two ends is the minimum-image one by constructio
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
-from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
-from ase.calculators.singlepoint import SinglePointCalculator
-from ase.geometry import find_mic
-from ase.mep import NEB
-from ase.neighborlist import primitive_neighbor_list
-from ase.optimize import LBFGS
 from numpy.typing import NDArray
 
+from ase_kinoson.barriers.climb import band_counted, climb, climb_counted, climbing_band
+from ase_kinoson.barriers.hop import (
+    STATUSES,
+    Hop,
+    Host,
+    JumpResult,
+    SaddleSettings,
+    StateResult,
+    symbol_of,
+)
 from ase_kinoson.barriers.preconditioner import (
     CalculatorFailedError,
     CountedForces,
@@ -34,13 +36,10 @@ from ase_kinoson.barriers.preconditioner import (
     SpringPreconditioner,
     lbfgs,
     relax,
-    spring_preconditioner,
 )
-from ase_kinoson.crystal.jumps import JumpNetwork
-from ase_kinoson.crystal.supercell import Supercell
-from ase_kinoson.errors import BarrierError
 
 __all__ = [
+    "STATUSES",
     "Hop",
     "Host",
     "JumpResult",
@@ -53,381 +52,6 @@ __all__ = [
     "relax",
     "relax_state",
 ]
-
-STATUSES = ("ok", "unstable-start", "unstable-end", "left-site", "wrong-saddle", "not-converged", "calculator-failed")
-"""What can become of a jump."""
-
-
-@dataclass(frozen=True)
-class SaddleSettings:
-    """How tightly states are relaxed and saddles converged.
-
-    With the defaults the barriers of a jump and of its reverse, computed in two separate searches, agree within 5 meV
-    (usually 1 meV).
-
-    Attributes
-    ----------
-    fmax_initial, fmax_final, fmax_saddle
-        Largest force on any atom, eV/Å: of the initial state (it serves all its jumps), of the end states, and the true
-        force at the saddle.
-    max_relax_calls
-        Force calls after which a relaxation is given up.
-    max_climb_calls, max_plain_calls
-        Force calls of the preconditioned climb and of the plain L-BFGS climb.
-    band_images
-        Moving images of the climbing-image band.
-    max_band_steps
-        Steps of the band (each costs ``band_images`` force calls).
-    max_step
-        Largest displacement of an atom in one step, Å.
-    spring, transverse, diagonal
-        Preconditioner: radial stiffness (eV/Å²), transverse stiffness relative to it, constant on the diagonal (eV/Å²).
-    site_tolerance
-        An atom has left its site when it is further from it than this fraction of the distance between sites.
-    between
-        The moving atom's place at the saddle, as a fraction of the way between its two sites, must lie in this range.
-    energy_tolerance
-        The saddle may lie this much (eV) below an end before it is refused.
-    """
-
-    fmax_initial: float = 0.005
-    fmax_final: float = 0.02
-    fmax_saddle: float = 0.01
-    max_relax_calls: int = 200
-    max_climb_calls: int = 30
-    max_plain_calls: int = 80
-    band_images: int = 5
-    max_band_steps: int = 150
-    max_step: float = 0.3
-    spring: float = 2.0
-    transverse: float = 0.15
-    diagonal: float = 0.1
-    site_tolerance: float = 0.45
-    between: tuple[float, float] = (0.1, 0.9)
-    energy_tolerance: float = 0.002
-
-    def __post_init__(self) -> None:
-        for name in ("fmax_initial", "fmax_final", "fmax_saddle", "max_step", "spring", "diagonal"):
-            if not (np.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise BarrierError(
-                    f"found {name}={getattr(self, name)!r}; expected a positive number; correct the setting"
-                )
-        for name in ("max_relax_calls", "max_climb_calls", "max_plain_calls", "band_images", "max_band_steps"):
-            if int(getattr(self, name)) != getattr(self, name) or getattr(self, name) < 0:
-                raise BarrierError(
-                    f"found {name}={getattr(self, name)!r}; expected an integer of at least 0; correct it"
-                )
-        low, high = self.between
-        if not 0 <= low < high <= 1:
-            raise BarrierError(f"found between={self.between!r}; expected 0 <= low < high <= 1; correct the setting")
-
-
-@dataclass(frozen=True, eq=False)
-class Host:
-    """The atoms of one state on their ideal sites, in the order of the sites.
-
-    Attributes
-    ----------
-    numbers : ndarray of int, shape (n_atoms,)
-        Atomic numbers.
-    positions : ndarray, shape (n_atoms, 3)
-        Ideal positions, Å.
-    sites : ndarray of int, shape (n_atoms,)
-        Site of each atom.
-    spacing : ndarray, shape (n_atoms,)
-        Distance from each atom's site to the nearest site of its kind (host or interstitial), Å.
-    cell : ndarray, shape (3, 3)
-        Å.
-    pbc : ndarray of bool, shape (3,)
-    """
-
-    numbers: NDArray[np.int64]
-    positions: NDArray[np.float64]
-    sites: NDArray[np.int64]
-    spacing: NDArray[np.float64]
-    cell: NDArray[np.float64]
-    pbc: NDArray[np.bool_]
-
-    @classmethod
-    def from_occupation(cls, supercell: Supercell, occupation: NDArray) -> Host:
-        """Put the atoms of an occupation, shape (n_sites,), on the sites of ``supercell``."""
-        atoms = supercell.to_atoms(occupation)
-        sites = np.flatnonzero(np.asarray(occupation) > 0)
-        spacing = _basis_spacing(supercell)[supercell.basis_index[sites]]
-        cell, pbc = np.array(supercell.cell), np.array(supercell.pbc, dtype=bool)
-        return cls(atoms.numbers.astype(np.int64), atoms.positions.copy(), sites, spacing, cell, pbc)
-
-    def atoms(self, positions: NDArray | None = None) -> Atoms:
-        """Return Atoms at the given (default: ideal) positions, without a calculator."""
-        return Atoms(
-            self.numbers, positions=self.positions if positions is None else positions, cell=self.cell, pbc=self.pbc
-        )
-
-    def preconditioner(self, settings: SaddleSettings) -> SpringPreconditioner:
-        """Bond springs of these atoms."""
-        return spring_preconditioner(
-            self.positions,
-            self.cell,
-            self.pbc,
-            spring=settings.spring,
-            transverse=settings.transverse,
-            diagonal=settings.diagonal,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Hop:
-    """One jump of one atom of a :class:`Host`.
-
-    Attributes
-    ----------
-    mover
-        Index of the atom that moves.
-    displacement : ndarray, shape (3,)
-        From its site to the other site, Å (the minimum-image vector of the jump network).
-    """
-
-    mover: int
-    displacement: NDArray[np.float64]
-
-    @classmethod
-    def from_jump(cls, network: JumpNetwork, host: Host, carrier: int, jump: int) -> Hop:
-        """Jump ``jump`` of the carrier on site ``carrier``.
-
-        For a vacancy the atom on the target site moves against the jump vector onto the carrier's site; an interstitial
-        atom moves along it.
-        """
-        vector = network.vectors[network.basis_of([carrier])[0], jump]
-        if network.mechanism == "vacancy":
-            site, displacement = int(network.targets([carrier])[0, jump]), -vector
-        else:
-            site, displacement = int(carrier), vector
-        found = np.flatnonzero(host.sites == site)
-        if len(found) != 1:
-            raise BarrierError(
-                f"jump {jump} of the carrier on site {carrier} would move an atom from site {site}, which is empty; "
-                "expected an atom there; use states with one carrier"
-            )
-        return cls(int(found[0]), displacement.copy())
-
-
-@dataclass(frozen=True, eq=False)
-class StateResult:
-    """A relaxed initial state.
-
-    Attributes
-    ----------
-    status
-        ``"ok"``, ``"unstable-start"``, ``"not-converged"`` or ``"calculator-failed"``.
-    reason
-        Empty if ok.
-    positions : ndarray, shape (n_atoms, 3)
-        Relaxed, not wrapped, Å.
-    energy
-        eV.
-    fmax
-        eV/Å.
-    force_calls
-    path : tuple of str
-        What was tried.
-    wall_s
-        Seconds.
-    """
-
-    status: str
-    reason: str
-    positions: NDArray[np.float64]
-    energy: float
-    fmax: float
-    force_calls: int
-    path: tuple[str, ...]
-    wall_s: float = 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class JumpResult:
-    """A finished search: a barrier, or the reason why there is none.
-
-    Attributes
-    ----------
-    status
-        One of ``STATUSES``.
-    reason
-        Empty if ok.
-    energy_initial, energy_final, energy_saddle
-        eV; NaN where not reached.
-    fmax_final, fmax_saddle
-        Forces reached, eV/Å; NaN where not reached.
-    force_calls
-        Of the end state and the saddle, failed attempts included.
-    path : tuple of str
-        Steps of the search with their force calls.
-    saddle_positions, final_positions : ndarray, shape (n_atoms, 3), or None
-        Å, not wrapped.
-    wall_s
-        Seconds.
-    """
-
-    status: str
-    reason: str = ""
-    energy_initial: float = np.nan
-    energy_final: float = np.nan
-    energy_saddle: float = np.nan
-    fmax_final: float = np.nan
-    fmax_saddle: float = np.nan
-    force_calls: int = 0
-    path: tuple[str, ...] = ()
-    saddle_positions: NDArray[np.float64] | None = None
-    final_positions: NDArray[np.float64] | None = None
-    wall_s: float = field(default=0.0)
-
-    @property
-    def barrier(self) -> float:
-        """Saddle minus initial energy, eV; inf if rejected."""
-        return self.energy_saddle - self.energy_initial if self.status == "ok" else np.inf
-
-    @property
-    def reverse_barrier(self) -> float:
-        """Saddle minus final energy, eV; inf if rejected."""
-        return self.energy_saddle - self.energy_final if self.status == "ok" else np.inf
-
-
-# -- climbing -----------------------------------------------------------------------------------------------------
-
-
-def climb(
-    initial: NDArray[np.float64],
-    final: NDArray[np.float64],
-    atoms: Atoms,
-    calculator: Any,
-    *,
-    fmax: float = 0.01,
-    max_calls: int = 30,
-    preconditioner: SpringPreconditioner | None = None,
-    max_step: float = 0.3,
-) -> Relaxation:
-    """Climb from the mid-point of two relaxed ends to the saddle between them.
-
-    The force is F − 2 (F·t) t with the fixed unit vector t from ``initial`` to ``final`` (minimum image).
-
-    Parameters
-    ----------
-    initial, final : ndarray, shape (n_atoms, 3)
-        Relaxed ends, Å.
-    atoms
-        Species and cell; its positions are not used.
-    calculator
-        ASE calculator.
-    fmax
-        Largest *true* force at the saddle, eV/Å.
-    max_calls
-        Largest number of force calls.
-    preconditioner
-        As in :func:`relax`.
-    max_step
-        Å.
-
-    Raises
-    ------
-    BarrierError
-        If the calculator fails.
-    """
-    try:
-        return _climb(CountedForces(atoms, calculator), initial, final, preconditioner, fmax, max_calls, max_step)
-    except CalculatorFailedError as error:
-        raise BarrierError(f"the calculator failed ({error}); expected finite energy and forces; check it") from error
-
-
-def _climb(
-    forces: CountedForces,
-    initial: NDArray,
-    final: NDArray,
-    preconditioner: SpringPreconditioner | None,
-    fmax: float,
-    max_calls: int,
-    max_step: float,
-) -> Relaxation:
-    away = find_mic(final - initial, forces.atoms.cell, forces.atoms.pbc)[0]
-    tangent = away / np.sqrt((away**2).sum())
-    return lbfgs(forces, initial + 0.5 * away, preconditioner, fmax, max_calls, max_step, tangent)
-
-
-class _ImageCalculator(Calculator):
-    """Passes one image of a band through :class:`CountedForces`, so that calls are counted and NaN is noticed."""
-
-    implemented_properties = ("energy", "forces")
-
-    def __init__(self, forces: CountedForces) -> None:
-        super().__init__()
-        self._evaluate = forces
-
-    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
-        super().calculate(atoms, properties, system_changes)
-        energy, forces = self._evaluate(self.atoms.positions)
-        self.results = {"energy": energy, "forces": forces}
-
-
-def climbing_band(
-    initial: Relaxation,
-    final: Relaxation,
-    atoms: Atoms,
-    make_calculator: Callable[[], Any],
-    *,
-    n_images: int = 5,
-    fmax: float = 0.01,
-    max_steps: int = 150,
-) -> Relaxation:
-    """Climbing-image band between two relaxed ends, one calculator per image.
-
-    Parameters
-    ----------
-    initial, final
-        Relaxed ends.
-    atoms
-        Species and cell.
-    make_calculator
-        Calculator factory.
-    n_images
-        Moving images.
-    fmax
-        Largest true force on an atom of the climbing image, eV/Å; the rest of the band is not converged further.
-    max_steps
-        Optimiser steps.
-
-    Returns
-    -------
-    Relaxation
-        Of the climbing image; ``force_calls`` counts all images.
-    """
-    forces = [CountedForces(atoms, make_calculator()) for _ in range(n_images)]
-    return _band(forces, initial, final, fmax, max_steps)
-
-
-def _band(
-    forces: Sequence[CountedForces], initial: Relaxation, final: Relaxation, fmax: float, max_steps: int
-) -> Relaxation:
-    """Climb with one moving image per item of ``forces``."""
-    atoms = forces[0].atoms
-    away = find_mic(final.positions - initial.positions, atoms.cell, atoms.pbc)[0]
-    images = []
-    for k in range(len(forces) + 2):
-        image = atoms.copy()
-        image.positions = initial.positions + k / (len(forces) + 1) * away
-        images.append(image)
-    for image, end in ((images[0], initial), (images[-1], final)):
-        image.calc = SinglePointCalculator(image, energy=end.energy, forces=np.zeros((len(atoms), 3)))
-    for image, counter in zip(images[1:-1], forces, strict=True):
-        image.calc = _ImageCalculator(counter)
-    band = NEB(images, climb=True, method="improvedtangent", allow_shared_calculator=False)
-    top, largest = images[1], np.inf
-    with LBFGS(band, logfile=None, maxstep=0.1) as optimizer:
-        for _ in optimizer.irun(fmax=0.2 * fmax, steps=max_steps):
-            top = max(images[1:-1], key=lambda image: image.get_potential_energy())
-            largest = float(np.linalg.norm(top.get_forces(), axis=1).max())
-            if largest <= fmax:
-                break
-    energy = float(top.get_potential_energy())
-    return Relaxation(top.positions.copy(), energy, largest, sum(f.calls for f in forces), largest <= fmax)
 
 
 # -- states and jumps ---------------------------------------------------------------------------------------------
@@ -466,7 +90,7 @@ def relax_state(
         if away[worst] > settings.site_tolerance * host.spacing[worst]:
             status = "unstable-start"
             reason = (
-                f"the initial state relaxes away: atom {worst} ({_symbol(host, worst)}) ends {away[worst]:.2f} Å "
+                f"the initial state relaxes away: atom {worst} ({symbol_of(host, worst)}) ends {away[worst]:.2f} Å "
                 "from its "
                 f"site, more than {settings.site_tolerance * host.spacing[worst]:.2f} Å; all its jumps are rejected"
             )
@@ -600,7 +224,7 @@ class _Search:
         ):
             if limit:
                 ends = (begin.positions, end.positions)
-                ladder.append((label, partial(_climb, self.forces, *ends, springs_there, tight, limit, length)))
+                ladder.append((label, partial(climb_counted, self.forces, *ends, springs_there, tight, limit, length)))
         if self.make is not None and settings.band_images > 0 and settings.max_band_steps > 0:
             ladder.append(("climbing-image band", partial(self.band, begin, end)))
         status, reason = "not-converged", "no saddle search is allowed by the settings"
@@ -630,7 +254,7 @@ class _Search:
         assert self.make is not None
         forces = [CountedForces(self.host.atoms(), self.make()) for _ in range(self.settings.band_images)]
         try:
-            return _band(forces, begin, end, self.settings.fmax_saddle, self.settings.max_band_steps)
+            return band_counted(forces, begin, end, self.settings.fmax_saddle, self.settings.max_band_steps)
         finally:
             self.extra_calls += sum(f.calls for f in forces)
 
@@ -643,13 +267,13 @@ class _Search:
             return None
         if out[hop.mover]:
             return "unstable-end", (
-                f"the end state relaxes away: atom {hop.mover} ({_symbol(host, hop.mover)}) ends "
+                f"the end state relaxes away: atom {hop.mover} ({symbol_of(host, hop.mover)}) ends "
                 f"{away[hop.mover]:.2f} Å "
                 "from the site it jumped to; both directions are rejected"
             )
         worst = int((away / host.spacing).argmax())
         return "left-site", (
-            f"atom {worst} ({_symbol(host, worst)}), which does not jump, ends {away[worst]:.2f} Å from its site "
+            f"atom {worst} ({symbol_of(host, worst)}), which does not jump, ends {away[worst]:.2f} Å from its site "
             "in the end state"
         )
 
@@ -667,7 +291,7 @@ class _Search:
         away = _from_sites(found.positions, ideal, skip=hop.mover)
         worst = int((away / host.spacing).argmax())
         if away[worst] > settings.site_tolerance * host.spacing[worst]:
-            return f"atom {worst} ({_symbol(host, worst)}), which does not jump, is {away[worst]:.2f} Å from its site"
+            return f"atom {worst} ({symbol_of(host, worst)}), which does not jump, is {away[worst]:.2f} Å from its site"
         return ""
 
 
@@ -677,23 +301,3 @@ def _from_sites(positions: NDArray, ideal: NDArray, *, skip: int | None = None) 
     keep = np.arange(len(away)) != skip
     away = away - (away[keep].mean(axis=0) if keep.any() else 0.0)
     return np.where(keep, np.sqrt((away**2).sum(axis=1)), 0.0)
-
-
-def _symbol(host: Host, atom: int) -> str:
-    return str(host.atoms().symbols[atom])
-
-
-def _basis_spacing(supercell: Supercell) -> NDArray[np.float64]:
-    """Distance from each basis site to the nearest site of its kind, Å, shape (n_basis,)."""
-    alloy = supercell.alloy
-    interstitial = np.array([alloy.sublattices[s].interstitial for s in alloy.site_sublattice])
-    spacing = np.empty(alloy.n_basis)
-    reach = 1.01 * float(np.linalg.norm(alloy.cell[alloy.pbc], axis=1).max(initial=1.0))
-    for kind in (False, True):
-        own = np.flatnonzero(interstitial == kind)
-        if len(own):
-            i, d = primitive_neighbor_list("id", alloy.pbc, alloy.cell, alloy.scaled_positions[own] @ alloy.cell, reach)
-            nearest = np.full(len(own), reach)
-            np.minimum.at(nearest, i, d)
-            spacing[own] = nearest
-    return spacing

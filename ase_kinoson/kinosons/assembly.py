@@ -88,6 +88,9 @@ def assemble(
     def scalar(x: NDArray) -> NDArray:
         return np.einsum("...xy,xy->...", x, jumps.projector) / d
 
+    def tensor_of(x: NDArray) -> NDArray:
+        return np.einsum("ij,...jk,kl->...il", jumps.projector, x, jumps.projector)
+
     def estimate(function: Callable[..., NDArray], *values: NDArray) -> tuple[NDArray, NDArray]:
         if boot is not None:
             return boot.estimate(function, *values)
@@ -132,11 +135,11 @@ def assemble(
             tensor = exact_tracers[symbol]
             bare = np.tensordot(states.weights, own_bare, axes=(0, 0))
             tracer_d[symbol] = Quantity(float(scalar(tensor) * share), 0.0, unit, EXACT)
-            tracer_tensor[symbol] = Quantity(tensor * share, np.zeros((3, 3)), unit, EXACT)
+            tracer_tensor[symbol] = Quantity(tensor_of(tensor) * share, np.zeros((3, 3)), unit, EXACT)
             factor[symbol] = Quantity(float(ratio(scalar(tensor), scalar(bare))), 0.0, "1", EXACT)
             continue
         tracer_d[symbol] = quantity(scalar, own, scale=share, unit=unit)
-        tracer_tensor[symbol] = quantity(lambda x: x, own, scale=share, unit=unit)
+        tracer_tensor[symbol] = quantity(tensor_of, own, scale=share, unit=unit)
         factor[symbol] = quantity(lambda x, y: ratio(scalar(x), scalar(y)), own, own_bare, unit="1")
     who = "vacancy" if vacancy else "carrier"
     collective_factor = {who: quantity(lambda x, y: ratio(scalar(x), scalar(y)), vv, vv_bare, unit="1")}
@@ -162,7 +165,7 @@ def assemble(
         species=species,
         temperature_K=temperature_K,
         vacancy_diffusivity=quantity(scalar, vv, scale=si, unit="m^2/s"),
-        vacancy_diffusivity_tensor=quantity(lambda x: x, vv, scale=si, unit="m^2/s"),
+        vacancy_diffusivity_tensor=quantity(tensor_of, vv, scale=si, unit="m^2/s"),
         tracer_diffusivity=tracer_d,
         tracer_diffusivity_tensor=tracer_tensor,
         onsager_matrix=onsager,

@@ -199,7 +199,7 @@ def _prepare(
         collective = np.zeros(len(network.supercell.species) - 1)
         for b, codes, _, root, w in raw:
             ball = relaxation.ball(b)
-            length = np.square(network.vectors[b]).sum(-1)
+            length = np.square(network.vectors[b] @ network.projector).sum(-1)
             moved = codes[:, ball.mover[0].numpy()]
             for a in range(len(collective)):
                 collective[a] += float((w[:, None] * root * length * (moved == a + 1)).sum()) / len(states) / total
@@ -225,6 +225,8 @@ def _loss(relaxation: Relaxation, pool: _Pool, rows: Tensor, scale: _Scale) -> T
     y = relaxation.ball_fields(ball, codes, p)
     species = torch.as_tensor(np.flatnonzero(scale.collective > 0) + 1)
     moved, member = relaxed_displacements(ball, y, codes, species)
+    if relaxation.network.dimension < 3:  # motion across a layer or chain is no diffusion
+        moved = moved @ torch.as_tensor(relaxation.network.projector, dtype=moved.dtype)
     total, squares = species_sums(moved, member)
     w = pool.rates[rows] * pool.weights[rows, None]
     bare = torch.as_tensor(scale.collective[scale.collective > 0], dtype=w.dtype)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import ase_kinoson as ak
 from ase_kinoson.kinetics.sampling import sample_states
 from ase_kinoson.kinosons import training
-from ase_kinoson.validation import parent
+from ase_kinoson.validation import PARENTS, parent
 
 GAS = ak.SpeciesRates({"Ag": 0.1, "Cu": 1.0})
 
@@ -61,9 +61,16 @@ def test_states_of_weight_zero_have_no_say(tiny):
     assert abs(pair[0] - pair[1]) > 1e-2
 
 
-@pytest.mark.parametrize("lattice", ["square", "honeycomb"])
+def buckled() -> ak.Supercell:
+    """Honeycomb whose two sites lie 0.8 Å apart in height."""
+    atoms = PARENTS["honeycomb"]()
+    atoms.positions[1, 2] += 0.8
+    return ak.Alloy.from_atoms(atoms, {"C": {"Ag": 0.5, "Cu": 0.5}}).supercell((3, 3, 1))
+
+
+@pytest.mark.parametrize("lattice", ["square", "honeycomb", "buckled honeycomb"])
 def test_the_loss_is_the_mean_of_all_relative_bounds(lattice):
-    cell = parent(lattice).supercell((3, 3, 1))
+    cell = buckled() if lattice == "buckled honeycomb" else parent(lattice).supercell((3, 3, 1))
     network = ak.JumpNetwork.from_supercell(cell)
     weights = np.random.default_rng(5).uniform(0.1, 4.0, size=40)
     states = sample_states(cell, 40, seed=4).with_weights(weights)
@@ -159,8 +166,8 @@ def explicit_sum(
     return y
 
 
-# within 3 Å in a cell of 3 Å the vacancy sees its own images
-@pytest.mark.parametrize(("size", "cutoff"), [(3, 3.0), (5, 2.0)])
+# a vacancy that looks 3.1 Å far in a cell of 3 Å sees its own images
+@pytest.mark.parametrize(("size", "cutoff"), [(3, 3.1), (5, 2.1)])
 @pytest.mark.parametrize("lookahead", [1, 2, 3])
 @pytest.mark.parametrize("trained", [False, True])
 def test_lookahead_is_the_sum_over_all_sequences_of_jumps(size, cutoff, lookahead, trained):

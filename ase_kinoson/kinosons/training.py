@@ -136,8 +136,9 @@ def train_relaxation(
     rng = np.random.default_rng(seed)
     held = _held_out(states, rng)
     pools, bare = _prepare(relaxation, states[~held], rng)
-    check, _ = _prepare(relaxation, states[held], rng, scale=bare)
-    _fit(relaxation, pools, check, bare, epochs, batch_size, learning_rate, rng, progress)
+    # each set in units of its own Λ[0], so that the ratio reported has no noise from other states
+    check, check_bare = _prepare(relaxation, states[held], rng)
+    _fit(relaxation, pools, bare, check, check_bare, epochs, batch_size, learning_rate, rng, progress)
     relaxation.report |= {
         "n_training_states": int((~held).sum()),
         "n_validation_states": int(held.sum()),
@@ -168,9 +169,7 @@ class _Scale:
     collective: NDArray[np.float64]
 
 
-def _prepare(
-    relaxation: Relaxation, states: States, rng: np.random.Generator, scale: _Scale | None = None
-) -> tuple[list[_Pool], _Scale]:
+def _prepare(relaxation: Relaxation, states: States, rng: np.random.Generator) -> tuple[list[_Pool], _Scale]:
     network = relaxation.network
     basis = network.basis_of(states.carriers)
     raw = []
@@ -190,20 +189,19 @@ def _prepare(
             root = relaxation.rates(occ, carriers)
         codes = ball.stencil.window(occ, carriers)
         raw.append((int(b), codes, inner, root, states.weights[rows] * len(states)))
-    if scale is None:
-        total = sum(float((w[:, None] * root).sum()) for *_, root, w in raw) / len(states)
-        if not total > 0:
-            raise KinosonError(
-                "found no jump with a positive rate in the training states; expected at least one; check the rates"
-            )
-        collective = np.zeros(len(network.supercell.species) - 1)
-        for b, codes, _, root, w in raw:
-            ball = relaxation.ball(b)
-            length = np.square(network.vectors[b] @ network.projector).sum(-1)
-            moved = codes[:, ball.mover[0].numpy()]
-            for a in range(len(collective)):
-                collective[a] += float((w[:, None] * root * length * (moved == a + 1)).sum()) / len(states) / total
-        scale = _Scale(total, float(collective.sum()), collective)
+    total = sum(float((w[:, None] * root).sum()) for *_, root, w in raw) / len(states)
+    if not total > 0:
+        raise KinosonError(
+            "found no jump with a positive rate in the training states; expected at least one; check the rates"
+        )
+    collective = np.zeros(len(network.supercell.species) - 1)
+    for b, codes, _, root, w in raw:
+        ball = relaxation.ball(b)
+        length = np.square(network.vectors[b] @ network.projector).sum(-1)
+        moved = codes[:, ball.mover[0].numpy()]
+        for a in range(len(collective)):
+            collective[a] += float((w[:, None] * root * length * (moved == a + 1)).sum()) / len(states) / total
+    scale = _Scale(total, float(collective.sum()), collective)
     pools = [
         _Pool(
             b,
@@ -250,8 +248,9 @@ def _evaluate(relaxation: Relaxation, pools: list[_Pool], scale: _Scale, batch: 
 def _fit(
     relaxation: Relaxation,
     pools: list[_Pool],
-    check: list[_Pool],
     scale: _Scale,
+    check: list[_Pool],
+    check_scale: _Scale,
     epochs: int,
     batch_size: int,
     learning_rate: float,
@@ -262,7 +261,7 @@ def _fit(
     steps = max(1, epochs * len(batches))
     optimizer = torch.optim.Adam(relaxation.field.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps + 1, pct_start=0.15)
-    best = untrained = _evaluate(relaxation, check, scale, batch_size)
+    best = untrained = _evaluate(relaxation, check, check_scale, batch_size)
     weights = copy.deepcopy(relaxation.field.state_dict())
     history = [untrained]
     bar = tqdm(total=epochs * len(batches), desc="training y", unit="batch", disable=not progress)
@@ -278,7 +277,7 @@ def _fit(
             optimizer.step()
             schedule.step()
             bar.update()
-        value = _evaluate(relaxation, check, scale, batch_size)
+        value = _evaluate(relaxation, check, check_scale, batch_size)
         history.append(value)
         bar.set_postfix({"bound": f"{value:.4f}"})
         if value < best:

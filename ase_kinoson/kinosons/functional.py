@@ -42,11 +42,6 @@ class JumpTerms:
     tracer: NDArray[np.float64]
     bare: NDArray[np.float64]
 
-    @property
-    def carrier(self) -> NDArray[np.float64]:
-        """Relaxed displacement of a vacancy, −Σ_a, Å, shape (n_states, J, 3)."""
-        return -self.displacement.sum(axis=2)
-
 
 def relaxed_displacements(ball: _Ball, y: Tensor, codes: Tensor, species: Tensor) -> tuple[Tensor, Tensor]:
     """Return δx_i + Δ_k y_i of the labelled atoms and who is of which species.

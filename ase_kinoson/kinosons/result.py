@@ -8,6 +8,7 @@ from typing import Any
 
 from ase_kinoson.crystal.states import States
 from ase_kinoson.kinetics.weights import EnergyDrift
+from ase_kinoson.kinosons.coefficients import Averages, Composition
 from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.statistics import Quantity
 from ase_kinoson.kinosons.table import KinosonTable
@@ -59,6 +60,10 @@ class Transport:
     vacancy_fraction : float or None
     settings : mapping
         What is needed to repeat the evaluation.
+    averages : Averages or None
+        The averages behind the coefficients and their resamples.
+    composition : Composition or None
+        Species and their fractions.
     """
 
     species: tuple[str, ...]
@@ -84,6 +89,8 @@ class Transport:
     settings: Mapping[str, Any] = field(default_factory=dict)
     states: States | None = field(default=None, repr=False)
     relaxation: Relaxation | None = field(default=None, repr=False)
+    averages: Averages | None = field(default=None, repr=False)
+    composition: Composition | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Every number with unit, error and kind, ready for JSON."""

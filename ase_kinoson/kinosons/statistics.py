@@ -113,6 +113,11 @@ class Bootstrap:
         shape = np.shape(values)[1:]
         return (self.weights @ flat).reshape(shape), (self.resampled @ flat).reshape(-1, *shape)
 
+    def rows(self, values: NDArray) -> NDArray[np.float64]:
+        """Weighted mean in row 0 and its resamples below, shape (1 + n_resamples, ...)."""
+        mean, resampled = self.means(values)
+        return np.concatenate([mean[None], resampled])
+
     def estimate(self, function: Callable[..., NDArray], *values: NDArray) -> tuple[NDArray, NDArray]:
         """Value and standard error of a function of weighted means; the error is NaN where it cannot be known."""
         pairs = [self.means(v) for v in values]

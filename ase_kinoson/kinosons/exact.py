@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import cg, splu
+from scipy.sparse.linalg import splu
 
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.supercell import Supercell
@@ -19,13 +19,19 @@ from ase_kinoson.kinetics.rates import Rates
 from ase_kinoson.kinosons.assembly import assemble
 from ase_kinoson.kinosons.functional import JumpTerms, bare_displacements
 from ase_kinoson.kinosons.result import EXACT, Transport
-from ase_kinoson.kinosons.state_space import StateSpace, mobile_counts
+from ase_kinoson.kinosons.state_space import CHUNK, StateSpace, mobile_counts
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
 __all__ = ["StateSpace", "exact_lambda", "exact_tracer", "exact_transport"]
 
-DIRECT_LIMIT = 20_000
-"""Largest state space solved by factorisation; larger ones by conjugate gradients."""
+DIRECT_LIMIT = 2_000
+"""Largest state space solved by factorisation, whose factors are nearly dense; larger ones by conjugate gradients."""
+
+TOLERANCE = 1e-11
+"""Relative residual of conjugate gradients."""
+
+MAX_STEPS = 50_000
+"""Most steps of conjugate gradients."""
 
 
 def exact_transport(
@@ -125,59 +131,149 @@ def exact_lambda(
     -----
     Trinkle, Phys. Rev. Lett. 121, 235901 (2018): the minimiser obeys Σ_k W_k (δx_k + Δ_k y) = 0.
     """
-    network = space.network
-    n, n_jumps = space.next_state.shape
-    w = np.array(rates(space.occupations, space.carriers))
-    w[space.next_state < 0] = 0.0
     pi = space.weights(rates) if weights is None else np.asarray(weights)
-    displacement = bare_displacements(network, space.occupations, space.carriers)
-    rows = np.repeat(np.arange(n), n_jumps)
-    columns = space.next_state.ravel()
-    keep = columns >= 0
-    flow = (pi[:, None] * w).ravel()
-    w_matrix = sp.coo_array((flow[keep], (rows[keep], columns[keep])), shape=(n, n)).tocsr()
-    w_matrix.eliminate_zeros()  # a rate of zero connects nothing
-    asymmetry = abs(w_matrix - w_matrix.T).max() if n > 1 else 0.0
-    if asymmetry > 1e-8 * max(flow.max(), 1e-300):
+    n, n_species = len(space), len(space.network.supercell.species) - 1
+    flow = np.empty(space.next_state.shape)
+    rhs = np.empty((n, 3 * n_species))
+    bare = np.zeros((3 * n_species, 3 * n_species))
+    for part in _slices(n):
+        w = np.where(space.next_state[part] >= 0, rates(space.occupations[part], space.carriers[part]), 0.0)
+        flow[part] = pi[part, None] * w
+        displacement = _displacements(space, part)
+        rhs[part] = np.einsum("nk,nki->ni", flow[part], displacement)
+        bare += _outer(flow[part], displacement)
+    _check_detailed_balance(space, flow)
+    y = _solve(space.next_state, flow, rhs)
+    matrix = np.zeros_like(bare)
+    for part in _slices(n):
+        # padded jumps have no flow, whatever state −1 is
+        matrix += _outer(flow[part], _displacements(space, part) + y[space.next_state[part]] - y[part, None])
+
+    def tensors(x: NDArray) -> NDArray[np.float64]:
+        return np.ascontiguousarray(x.reshape(n_species, 3, n_species, 3).transpose(0, 2, 1, 3))
+
+    return tensors(matrix), tensors(bare), y.reshape(n, n_species, 3)
+
+
+def _slices(n: int) -> Iterator[slice]:
+    return (slice(begin, min(begin + CHUNK, n)) for begin in range(0, n, CHUNK))
+
+
+def _displacements(space: StateSpace, part: slice) -> NDArray[np.float64]:
+    """δx of every jump of some states, Å, shape (n, J, 3 n_species)."""
+    bare = bare_displacements(space.network, space.occupations[part], space.carriers[part])
+    return bare.reshape(*bare.shape[:2], -1)
+
+
+def _outer(flow: NDArray, moved: NDArray) -> NDArray[np.float64]:
+    """½ Σ flow · moved ⊗ moved over states and jumps."""
+    flat = moved.reshape(-1, moved.shape[-1])
+    return 0.5 * (flat * flow.reshape(-1, 1)).T @ flat
+
+
+def _check_detailed_balance(space: StateSpace, flow: NDArray) -> None:
+    """Compare the flow through every jump with the flow back."""
+    basis, largest, worst = space.network.basis_of(space.carriers), max(flow.max(), 1e-300), 0.0
+    for k in range(flow.shape[1]):
+        back = flow[space.next_state[:, k], space.network.reverse[basis, k]]
+        worst = max(worst, np.abs(np.where(space.next_state[:, k] >= 0, flow[:, k] - back, 0.0)).max())
+    if worst > 1e-8 * largest:
         raise ModelError(
-            f"the rates break detailed balance with the weights (relative {asymmetry / flow.max():.1e}); expected "
-            "π W symmetric; "
-            "use energies and barriers of one model"
+            f"the rates break detailed balance with the weights (relative {worst / largest:.1e}); expected "
+            "π W symmetric; use energies and barriers of one model"
         )
-    a = sp.diags_array(np.asarray(w_matrix.sum(axis=1)).ravel()) - w_matrix
-    rhs = np.einsum("n,nk,nksx->nsx", pi, w, displacement).reshape(n, -1)
-    y = _solve(a.tocsc(), w_matrix, rhs).reshape(n, displacement.shape[2], 3)
-    moved = displacement + np.where((space.next_state >= 0)[..., None, None], y[space.next_state] - y[:, None], 0.0)
-    matrix = 0.5 * np.einsum("n,nk,nkax,nkby->abxy", pi, w, moved, moved, optimize=True)
-    bare = 0.5 * np.einsum("n,nk,nkax,nkby->abxy", pi, w, displacement, displacement, optimize=True)
-    return matrix, bare, y
 
 
-def _solve(a: sp.csc_array, graph: sp.csr_array, rhs: NDArray) -> NDArray[np.float64]:
-    """Solve the singular symmetric system, one constant per connected component fixed."""
-    n = a.shape[0]
-    n_parts, label = connected_components(graph, directed=False)
-    y = np.zeros_like(rhs)
-    if n <= DIRECT_LIMIT:
-        first = np.array([np.flatnonzero(label == c)[0] for c in range(n_parts)])
-        free = np.setdiff1d(np.arange(n), first)
-        if len(free):
-            y[free] = splu(a[free][:, free].tocsc()).solve(rhs[free])
-        return y
-    diagonal = a.diagonal()
-    inverse = sp.diags_array(np.where(diagonal > 0, 1.0 / np.where(diagonal > 0, diagonal, 1.0), 0.0))
-    for column in range(rhs.shape[1]):
-        if np.abs(rhs[:, column]).max() == 0.0:
-            continue
-        solution, failed = cg(a, rhs[:, column], rtol=1e-11, maxiter=20_000, M=inverse)
-        if failed:
-            raise KinosonError(
-                f"conjugate gradients did not converge in 20000 steps for {n} states; expected a connected state "
-                "space; use a "
-                "smaller cell"
-            )
-        y[:, column] = solution
-    return y
+def _solve(next_state: NDArray, flow: NDArray, rhs: NDArray) -> NDArray[np.float64]:
+    """Solve Σ_k flow_k (y(χ) − y(χ_k)) = rhs; y is free up to a constant in each connected part.
+
+    The unknowns are scaled by the square root of the total flow Γ of their states, which leaves I − P with P
+    symmetric.
+    """
+    n = len(flow)
+    total = flow.sum(axis=1)
+    scale = np.divide(1.0, np.sqrt(total), out=np.zeros(n), where=total > 0)
+    matrix = _transfer(next_state, flow, scale)
+    label = connected_components(matrix, directed=False)[1]
+    # rounding leaves a little along the constants, which no y can remove
+    constant, scaled = np.sqrt(total), rhs * scale[:, None]
+    norm = np.bincount(label, weights=total)
+    for column in scaled.T:
+        overlap = np.bincount(label, weights=constant * column)
+        column -= constant * np.divide(overlap, norm, out=np.zeros_like(norm), where=norm > 0)[label]
+    vectors, mixing = _independent(scaled)
+    if vectors.shape[1] == 0:
+        return np.zeros_like(rhs)
+    solved = _factorise(matrix, label, vectors) if n <= DIRECT_LIMIT else _conjugate_gradients(matrix, vectors)
+    return (solved * scale[:, None]) @ mixing
+
+
+def _transfer(next_state: NDArray, flow: NDArray, scale: NDArray) -> sp.csr_array:
+    """P = Γ^(−1/2) (π W) Γ^(−1/2), symmetric, shape (n_states, n_states)."""
+    n = len(flow)
+    keep = flow > 0  # a rate of zero connects nothing
+    ends = np.concatenate([[0], np.cumsum(keep.sum(axis=1))]).astype(np.int32 if flow.size < 2**31 else np.int64)
+    columns = next_state[keep]
+    values = flow[keep]
+    values *= scale[columns]
+    values *= np.repeat(scale, np.diff(ends))
+    return sp.csr_array((values, columns.astype(ends.dtype, copy=False), ends), shape=(n, n))
+
+
+def _independent(rhs: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Orthonormal columns and the coefficients that give the right-hand sides back, shapes (n, r) and (r, m).
+
+    Right-hand sides are often dependent: with one rate per species those of all species sum to zero when divided by
+    the rates, and a flat lattice has none along its normal.
+    """
+    norm = np.linalg.norm(rhs, axis=0)
+    scaled = rhs / np.where(norm > 0, norm, 1.0)
+    q, r = np.linalg.qr(scaled)
+    left, size, right = np.linalg.svd(r)
+    rank = int((size > 1e-13 * len(norm)).sum())
+    return q @ left[:, :rank], size[:rank, None] * right[:rank] * norm
+
+
+def _factorise(matrix: sp.csr_array, label: NDArray, rhs: NDArray) -> NDArray[np.float64]:
+    """Solve (I − P) x = rhs with x = 0 in the first state of every connected part."""
+    n = len(rhs)
+    first = np.unique(label, return_index=True)[1]
+    free = np.setdiff1d(np.arange(n), first)
+    solution = np.zeros_like(rhs)
+    a = (sp.eye_array(n, format="csr") - matrix)[free][:, free]
+    solution[free] = splu(a.tocsc()).solve(rhs[free])
+    return solution
+
+
+def _conjugate_gradients(matrix: sp.csr_array, rhs: NDArray) -> NDArray[np.float64]:
+    """Solve (I − P) x = rhs, all columns side by side, each with steps of its own.
+
+    A search space shared by the columns saves few steps and breaks down where symmetry lets one column end early.
+    """
+    x = np.zeros_like(rhs)
+    residual = rhs.copy()
+    size = np.einsum("ni,ni->i", residual, residual)
+    goal = size * TOLERANCE**2
+    direction = residual.copy()
+    for _ in range(MAX_STEPS):
+        active = size > goal
+        if not active.any():
+            return x
+        image = direction - matrix @ direction
+        curvature = np.einsum("ni,ni->i", direction, image)
+        active &= curvature > 0
+        step = np.divide(size, curvature, out=np.zeros_like(size), where=active)
+        x += step * direction
+        image *= step
+        residual -= image
+        new = np.einsum("ni,ni->i", residual, residual)
+        direction *= np.divide(new, size, out=np.zeros_like(size), where=active)
+        direction += residual
+        size = new
+    raise KinosonError(
+        f"conjugate gradients did not converge in {MAX_STEPS} steps for {len(rhs)} states; expected rates of similar "
+        "size; use a smaller cell"
+    )
 
 
 def exact_tracer(
@@ -206,13 +302,9 @@ def exact_tracer(
         own = replace(own, supercell=tagged)
         left = {**given, symbol: n - 1, _TaggedCell.mark: 1}
         space = StateSpace.enumerate(own, counts=left, limit=limit)
-        plain = space.occupations.copy()
-        plain[plain == len(cell.species)] = cell.species.index(symbol)
         rates = Rates.of(source, network, temperature_K=temperature_K, attempt_frequency=attempt_frequency)
-        shadow = _ShadowRates(rates, plain, space.carriers)
-        logs = rates.log_weights(plain)
-        weights = np.exp(logs - logs.max())
-        matrix, zero, _ = exact_lambda(space, shadow, weights=weights / weights.sum())  # type: ignore[arg-type]
+        shadow = _ShadowRates(rates, len(cell.species), cell.species.index(symbol))
+        matrix, zero, _ = exact_lambda(space, shadow)  # type: ignore[arg-type]
         result[symbol], bare[symbol] = n * matrix[-1, -1], n * zero[-1, -1]
     return result, bare
 
@@ -235,12 +327,17 @@ class _TaggedCell(Supercell):
 
 @dataclass(frozen=True, eq=False)
 class _ShadowRates:
-    """Rates of the states with the tag removed."""
+    """Rates and weights of the states with the tag removed."""
 
     rates: Rates
-    occupations: NDArray
-    carriers: NDArray
+    tagged: int
+    plain: int
+
+    def _untag(self, occupations: NDArray) -> NDArray:
+        return np.where(occupations == self.tagged, np.int8(self.plain), occupations)
 
     def __call__(self, occupations: NDArray, carriers: NDArray) -> NDArray:
-        del occupations, carriers
-        return self.rates(self.occupations, self.carriers)
+        return self.rates(self._untag(occupations), carriers)
+
+    def log_weights(self, occupations: NDArray) -> NDArray:
+        return self.rates.log_weights(self._untag(occupations))

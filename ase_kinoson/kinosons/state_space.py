@@ -5,8 +5,7 @@ States that differ by a translation of the supercell are one state: the carrier 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import comb, prod
 from typing import Any
@@ -22,6 +21,9 @@ from ase_kinoson.kinetics.rates import Rates
 
 __all__ = ["StateSpace", "mobile_counts"]
 
+CHUNK = 2**16
+"""States treated at a time; bounds memory."""
+
 
 @dataclass(frozen=True, eq=False)
 class StateSpace:
@@ -32,14 +34,14 @@ class StateSpace:
     network : JumpNetwork
     occupations : ndarray of int8, shape (n_states, n_sites)
     carriers : ndarray of int, shape (n_states,)
-    next_state : ndarray of int, shape (n_states, J)
+    next_state : ndarray of int32, shape (n_states, J)
         State after each jump, −1 where there is none.
     """
 
     network: JumpNetwork
     occupations: NDArray[np.int8]
     carriers: NDArray[np.int64]
-    next_state: NDArray[np.int64]
+    next_state: NDArray[np.int32]
 
     @classmethod
     def enumerate(
@@ -71,54 +73,40 @@ class StateSpace:
                 f"the cell has {total} states; expected at most {limit} to enumerate; use a smaller cell or run "
                 "trajectories"
             )
-        rows, carriers = [], []
+        parts, carriers = [], []
         code = {s: i for i, s in enumerate(cell.species)}
         for start in starts:
-            parts = []
+            block = np.zeros((1, cell.n_sites), dtype=np.int8)
             for sites, c, pool_carrier in pools:
                 free = sites[sites != start] if pool_carrier else sites
-                parts.append((free, list(_multiset(len(free), {code[s]: n for s, n in c.items() if n}))))
-            for choice in itertools.product(*(p for _, p in parts)):
-                row = np.zeros(cell.n_sites, dtype=np.int8)
-                for (free, _), values in zip(parts, choice, strict=True):
-                    row[free] = values
-                if alloy.is_interstitial:
-                    row[start] = code[_interstitial_species(cell)]
-                rows.append(row)
-                carriers.append(start)
-        occupations = np.array(rows, dtype=np.int8)
-        return cls._link(network, occupations, np.array(carriers, dtype=np.int64))
+                choices = _multiset(len(free), {code[s]: n for s, n in c.items() if n})
+                n_before = len(block)
+                block = np.repeat(block, len(choices), axis=0)
+                block[:, free] = np.tile(choices, (n_before, 1))
+            if alloy.is_interstitial:
+                block[:, start] = code[_interstitial_species(cell)]
+            parts.append(block)
+            carriers.append(np.full(len(block), start, dtype=np.int64))
+        occupations = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        return cls._link(network, occupations, np.concatenate(carriers))
 
     @classmethod
     def _link(cls, network: JumpNetwork, occupations: NDArray, carriers: NDArray) -> StateSpace:
-        cell = network.supercell
-        rng = np.random.default_rng(12345)
-        table = rng.integers(0, 2**64, size=(cell.n_sites, len(cell.species) + 1), dtype=np.uint64)
-        marks = rng.integers(0, 2**64, size=cell.n_sites, dtype=np.uint64)
-        sites = np.arange(cell.n_sites)
-
-        def key(occ: NDArray, carrier: NDArray) -> NDArray[np.uint64]:
-            values = marks[carrier].copy()
-            for s in sites:
-                values += table[s, occ[:, s]]
-            return values
-
-        keys = key(occupations, carriers)
-        order = np.argsort(keys)
-        ordered = keys[order]
-        if np.any(ordered[1:] == ordered[:-1]):  # pragma: no cover - 64-bit hash
-            raise KinosonError("two states share one hash; expected distinct states; report this cell")
-        next_state = np.full((len(keys), network.n_jumps), -1, dtype=np.int64)
+        n_basis = network.supercell.alloy.n_basis
+        lookup = _Lookup.build(network.supercell, occupations, carriers)
+        next_state = np.full((len(carriers), network.n_jumps), -1, dtype=np.int32)
+        linked = ~network.exists
         for start in np.unique(carriers):
             own = np.flatnonzero(carriers == start)
-            targets = network.targets(np.array([start]))[0]
-            for k in np.flatnonzero(targets >= 0):
-                moved, carrier = network.apply(occupations[own], carriers[own], np.full(len(own), k))
-                shift = cell.cell_coordinates(targets[k] // cell.alloy.n_basis)
-                moved = moved[:, cell.translate(sites, shift)]
-                carrier = carrier % cell.alloy.n_basis
-                found = order[np.minimum(np.searchsorted(ordered, key(moved, carrier)), len(order) - 1)]
+            for k, target in enumerate(network.targets(np.array([start]))[0]):
+                if linked[start, k]:
+                    continue
+                found = lookup.exchange(own, int(target))
                 next_state[own, k] = found
+                # every jump has its reverse: one look-up serves both
+                end, back = int(target) % n_basis, network.reverse[start, k]
+                next_state[found, back] = own
+                linked[start, k] = linked[end, back] = True
         return cls(network, occupations, carriers, next_state)
 
     def __len__(self) -> int:
@@ -145,36 +133,17 @@ class StateSpace:
                 "or 'quenched' for "
                 "vacancies; choose one"
             )
-        cell = self.network.supercell
-        result = np.zeros(len(self))
-        images: list[NDArray] = []
-        full = self._key_lookup()
-        for site in cell.mobile_sites:
-            moved = self.occupations.copy()
-            rows = np.arange(len(self))
-            moved[rows, self.carriers], moved[rows, site] = self.occupations[:, site], 0
-            images.append(full(moved, np.full(len(self), site)))
-        table = np.array(images)
-        share = boltzmann[table]
-        share /= share.sum(axis=0)
-        np.add.at(result, table.ravel(), share.ravel())
-        return result / result.sum()
-
-    def _key_lookup(self) -> Any:
-        cell = self.network.supercell
-        index = {
-            (int(c), row.tobytes()): i for i, (c, row) in enumerate(zip(self.carriers, self.occupations, strict=True))
-        }
-        sites = np.arange(cell.n_sites)
-
-        def find(occ: NDArray, carriers: NDArray) -> NDArray[np.int64]:
-            found = np.empty(len(occ), dtype=np.int64)
-            for i, (row, c) in enumerate(zip(occ, carriers, strict=True)):
-                shift = cell.cell_coordinates(c // cell.alloy.n_basis)
-                found[i] = index[(int(c % cell.alloy.n_basis), row[cell.translate(sites, shift)].tobytes())]
-            return found
-
-        return find
+        lookup = _Lookup.build(self.network.supercell, self.occupations, self.carriers)
+        sites = self.network.supercell.mobile_sites
+        images = np.empty((len(sites), len(self)), dtype=np.int32)
+        total = np.zeros(len(self))
+        groups = [np.flatnonzero(self.carriers == start) for start in np.unique(self.carriers)]
+        for own in groups:
+            for image, site in zip(images, sites, strict=True):
+                image[own] = lookup.exchange(own, int(site))
+                total[own] += boltzmann[image[own]]
+        result = sum(np.bincount(image, weights=boltzmann[image] / total, minlength=len(self)) for image in images)
+        return np.asarray(result) / np.sum(result)
 
     def states(self, weights: NDArray, **about: Any) -> States:
         """All states as :class:`States` with the given weights."""
@@ -231,26 +200,115 @@ def _arrangements(n_sites: int, counts: Mapping[str, int]) -> int:
     return total
 
 
-def _multiset(n_sites: int, counts: Mapping[int, int]) -> Iterator[NDArray[np.int8]]:
-    """All arrangements of species codes on ``n_sites`` sites; sites left over are empty."""
+def _multiset(n_sites: int, counts: Mapping[int, int]) -> NDArray[np.int8]:
+    """All arrangements of species codes on ``n_sites`` sites, one per row; sites left over are empty.
+
+    The most frequent species fills what the others leave; those are placed one after the other, each in
+    lexicographic order.
+    """
     order = sorted(counts.items(), key=lambda item: -item[1])
+    fill = 0
     if sum(counts.values()) == n_sites and order:
-        fill, order = order[0][0], order[1:]
-    else:
-        fill = 0
+        (fill, _), *order = order
+    rows = np.full((1, n_sites), -1, dtype=np.int8)
+    for code, n in order:
+        free = _columns(rows == -1)
+        chosen = _combinations(free.shape[1], n)
+        rows = np.repeat(rows, len(chosen), axis=0)
+        where = np.arange(len(rows))
+        for column in chosen.T:
+            rows[where, free[:, column].ravel()] = code
+    rows[rows == -1] = fill
+    return rows
 
-    def place(values: NDArray, left: list[tuple[int, int]]) -> Iterator[NDArray]:
-        if not left:
-            yield values
-            return
-        code, n = left[0]
-        free = np.flatnonzero(values == -1)
-        for chosen in itertools.combinations(free, n):
-            new = values.copy()
-            new[list(chosen)] = code
-            yield from place(new, left[1:])
 
-    for values in place(np.full(n_sites, -1, dtype=np.int8), order):
-        done = values.copy()
-        done[done == -1] = fill
-        yield done
+def _combinations(n: int, k: int) -> NDArray[np.int32]:
+    """All choices of ``k`` of ``n`` indices in lexicographic order, shape (n choose k, k)."""
+    chosen = np.zeros((1, 0), dtype=np.int32)
+    for taken in range(k):
+        first = chosen[:, -1] + 1 if taken else np.zeros(1, dtype=np.int32)
+        # the next index leaves room for those still to come
+        room = n - (k - taken) + 1 - first
+        ends = np.cumsum(room)
+        step = np.arange(ends[-1], dtype=np.int64) - np.repeat(ends - room, room)
+        chosen = np.column_stack([np.repeat(chosen, room, axis=0), np.repeat(first, room) + step]).astype(np.int32)
+    return chosen
+
+
+def _columns(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Columns of the entries that are True, equally many in every row, shape (n_rows, n_true)."""
+    n_true = int(mask[0].sum())
+    found = np.empty((len(mask), n_true), dtype=np.int32)
+    for begin in range(0, len(mask), CHUNK):
+        part = mask[begin : begin + CHUNK]
+        found[begin : begin + CHUNK] = np.nonzero(part)[1].reshape(len(part), n_true)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Lookup:
+    """Finds states by a sum of one random number per site and occupant; translations permute the numbers.
+
+    The most frequent occupant of a site counts as 0, so that only the other sites have to be summed.
+
+    Attributes
+    ----------
+    cell : Supercell
+    occupations, carriers : ndarray
+        All states.
+    slots : ndarray of int, shape (n_states, n_marked)
+        ``site * n_codes + code`` of the sites with another occupant than the most frequent one.
+    table : ndarray of uint64, shape (n_sites, n_codes)
+    keys : ndarray of uint64, shape (n_states,)
+        Sorted.
+    order : ndarray of int, shape (n_states,)
+        State of each key.
+    """
+
+    cell: Supercell
+    occupations: NDArray[np.int8]
+    carriers: NDArray[np.int64]
+    slots: NDArray[np.int32]
+    table: NDArray[np.uint64]
+    keys: NDArray[np.uint64]
+    order: NDArray[np.int64]
+
+    @classmethod
+    def build(cls, cell: Supercell, occupations: NDArray, carriers: NDArray) -> _Lookup:
+        n_codes = int(occupations.max()) + 1
+        table = np.random.default_rng(12345).integers(0, 2**64, size=(cell.n_sites, n_codes), dtype=np.uint64)
+        common = np.zeros(cell.n_sites, dtype=np.int8)
+        mobile = np.isin(np.arange(cell.n_sites), cell.mobile_sites)
+        for pool in [mobile, *(cell.sublattice == i for i in np.unique(cell.sublattice[~mobile]))]:
+            common[pool] = np.bincount(occupations[0, pool]).argmax()
+        table[np.arange(cell.n_sites), common] = 0
+        sites = _columns(occupations != common)
+        slots = (sites * n_codes + np.take_along_axis(occupations, sites, axis=1)).astype(np.int32)
+        keys = _sums(table, slots)
+        order = np.argsort(keys)
+        keys = keys[order]
+        if np.any(keys[1:] == keys[:-1]):  # pragma: no cover - 64-bit hash
+            raise KinosonError("two states share one hash; expected distinct states; report this cell")
+        return cls(cell, occupations, carriers, slots, table, keys, order)
+
+    def exchange(self, rows: NDArray, target: int) -> NDArray[np.int64]:
+        """States after the carrier of each given state, on one site for all, exchanged places with ``target``."""
+        start, cell = int(self.carriers[rows[0]]), self.cell
+        shift = cell.cell_coordinates(target // cell.alloy.n_basis)
+        table = np.empty_like(self.table)
+        table[cell.translate(np.arange(cell.n_sites), shift)] = self.table
+        here, there = self.occupations[rows, start], self.occupations[rows, target]
+        key = _sums(table, self.slots[rows])
+        key += table[start, there] + table[target, here] - table[start, here] - table[target, there]
+        place = np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)
+        if np.any(self.keys[place] != key):  # pragma: no cover - the list of states is complete
+            raise KinosonError("a jump leads to a state that is not listed; expected all states; report this cell")
+        return self.order[place]
+
+
+def _sums(table: NDArray[np.uint64], slots: NDArray[np.int32]) -> NDArray[np.uint64]:
+    """Sum of the table over the slots of each state, modulo 2⁶⁴, shape (n_states,)."""
+    flat, total = table.ravel(), np.zeros(len(slots), dtype=np.uint64)
+    for column in slots.T:
+        total += flat[column]
+    return total

@@ -8,6 +8,7 @@ import pytest
 import ase_kinoson as ak
 from ase_kinoson.errors import KinosonError, ModelError
 from ase_kinoson.kinosons.exact import StateSpace, exact_lambda
+from ase_kinoson.kinosons.functional import bare_displacements
 from ase_kinoson.kinosons.transport import transport
 from ase_kinoson.validation import (
     FINITE_CELLS,
@@ -85,6 +86,57 @@ def test_both_solvers_agree(tiny, pair_model, monkeypatch):
     monkeypatch.setattr("ase_kinoson.kinosons.exact.DIRECT_LIMIT", 1)
     iterative = ak.exact_transport(cell, network, pair_model, 600.0, tracers=False)
     np.testing.assert_allclose(iterative.lambda_matrix.value, direct.lambda_matrix.value, rtol=1e-10)
+
+
+@pytest.fixture(scope="module")
+def large():
+    """75 075 states of three species on a 4×4 square lattice, and their rates."""
+    cell = parent("square", {"Ag": 0.6, "Cu": 0.27, "Ni": 0.13}).supercell((4, 4, 1))
+    network = ak.JumpNetwork.from_supercell(cell)
+    space = StateSpace.enumerate(network, counts={"Ag": 9, "Cu": 4, "Ni": 2})
+    w = {"Ag": 1.0, "Cu": 0.1, "Ni": 0.3}
+    return space, ak.Rates.of(ak.SpeciesRates(w), network), np.array(list(w.values()))
+
+
+def test_sum_rule_of_many_states(large):
+    space, rates, w = large
+    assert len(space) == 75_075
+    tensors, zero, _ = exact_lambda(space, rates)
+    matrix, bare = np.einsum("abxx->ab", tensors) / 2, np.einsum("aaxx->a", zero) / 2
+    np.testing.assert_allclose((matrix * w[:, None] / w).sum(axis=1), bare, rtol=1e-9)
+    np.testing.assert_allclose(matrix, matrix.T, rtol=1e-9)
+    assert np.all(np.diag(matrix) < bare)
+    # broken twin: without the correlations between species
+    assert np.abs(np.diag(matrix) / bare - 1).max() > 0.01
+
+
+def drift_left(space, rates, y):
+    """Largest Σ_k W_k (δx_k + Δ_k y) of all states, relative to that with y = 0."""
+    w = rates(space.occupations, space.carriers)
+    bare = bare_displacements(space.network, space.occupations, space.carriers)
+    left = np.einsum("nk,nksx->nsx", w, bare + y[space.next_state] - y[:, None])
+    return np.linalg.norm(left) / np.linalg.norm(np.einsum("nk,nksx->nsx", w, bare))
+
+
+def test_no_drift_is_left(large, monkeypatch):
+    space, rates, _ = large
+    _, _, y = exact_lambda(space, rates)
+    assert drift_left(space, rates, y) < 1e-10
+    # broken twin: a solver that stops too early
+    monkeypatch.setattr("ase_kinoson.kinosons.exact.TOLERANCE", 1e-6)
+    assert drift_left(space, rates, exact_lambda(space, rates)[2]) > 1e-8
+
+
+@pytest.mark.parametrize("slow", [1e-3, 0.0])
+def test_both_solvers_agree_for_degenerate_rates(slow, monkeypatch):
+    cell = parent("square").supercell((4, 3, 1))
+    network = ak.JumpNetwork.from_supercell(cell)
+    space = StateSpace.enumerate(network, counts={"Ag": 6, "Cu": 5})
+    rates = ak.Rates.of(ak.SpeciesRates({"Ag": slow, "Cu": 1.0}), network)
+    direct, _, _ = exact_lambda(space, rates)
+    monkeypatch.setattr("ase_kinoson.kinosons.exact.DIRECT_LIMIT", 1)
+    iterative, _, _ = exact_lambda(space, rates)
+    np.testing.assert_allclose(iterative, direct, rtol=1e-9, atol=1e-13)
 
 
 def test_tensor_has_the_symmetry_of_the_lattice_and_is_positive(tiny, pair_model):

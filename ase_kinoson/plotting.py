@@ -23,6 +23,7 @@ __all__ = [
     "PALETTE",
     "plot_arrhenius",
     "plot_barriers",
+    "plot_cumulative_shares",
     "plot_kinoson_density",
     "plot_parity",
     "plot_species_shares",
@@ -192,6 +193,48 @@ def plot_kinoson_density(
     axes.set_xlabel("barrier Q (eV)" if over == "barrier" else "ln κ   (κ in Å²/s)")
     axes.set_ylabel("share per eV" if over == "barrier" else "share per unit of ln κ")
     axes.legend(frameon=False)
+    return axes
+
+
+def plot_cumulative_shares(
+    densities: Mapping[str, KinosonDensity],
+    *,
+    marks: Sequence[float] = (0.5, 0.9),
+    colors: Mapping[str, str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """How much of each coefficient the largest kinosons carry, against the fraction of jumps, logarithmic.
+
+    Parameters
+    ----------
+    densities
+        Label → kinosons of one coefficient.
+    marks
+        Shares to mark on each curve.
+    colors
+        Colour of each label.
+    ax
+        Where to draw.
+    """
+    axes = _axes(ax)
+    palette = colors or {label: PALETTE[i % len(PALETTE)] for i, label in enumerate(densities)}
+    least = 1.0
+    for i, (label, density) in enumerate(densities.items()):
+        order = np.argsort(-density.kinoson, kind="stable")
+        counted = np.cumsum(density.weight[order]) / density.weight.sum()
+        carried = np.cumsum(density.contribution[order]) / density.total
+        axes.step(counted, carried, where="post", color=palette[label], linewidth=1.5, label=label)
+        at = density.shares(tuple(marks))
+        axes.plot(list(at.values()), list(at), MARKERS[i % len(MARKERS)], color=palette[label], markersize=5)
+        least = min(least, 0.1 * min(at.values()))
+    for mark in marks:
+        axes.axhline(mark, color="0.75", linewidth=0.8, zorder=0)
+    axes.set_xscale("log")
+    axes.set_xlim(least, 1.0)
+    axes.set_ylim(0.0, 1.02)
+    axes.set_xlabel("fraction of jumps, largest kinosons first")
+    axes.set_ylabel("share of the coefficient")
+    axes.legend(frameon=False, loc="lower right")
     return axes
 
 

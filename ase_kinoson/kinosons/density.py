@@ -8,78 +8,46 @@ weighted by kinosons are written ⟨·⟩_κ; cumulants of Q in that average are
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ase_kinoson.crystal.jumps import JumpNetwork
+from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonError
+from ase_kinoson.kinosons.jump_classes import (
+    Histogram,
+    JumpClass,
+    JumpCount,
+    TopJump,
+    carrying,
+    carrying_jumps,
+    largest,
+    rank,
+    share_histogram,
+    shell_counts,
+)
 from ase_kinoson.kinosons.result import Transport
 from ase_kinoson.kinosons.statistics import Bootstrap, Quantity
+from ase_kinoson.kinosons.temperature_curves import (
+    BoundCurve,
+    DensityModel,
+    check_sum,
+    cumulant_models,
+    reweighted_curve,
+)
+from ase_kinoson.kinosons.temperature_models import TemperatureFits, fit_temperature_models
 from ase_kinoson.units import thermal_energy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["DensityModel", "Histogram", "KinosonDensity"]
+__all__ = ["DensityModel", "Histogram", "KinosonDensity", "carrying_jumps"]
 
-
-@dataclass(frozen=True, eq=False)
-class Histogram:
-    """Share of a coefficient per interval, split by the species that jumps.
-
-    Attributes
-    ----------
-    edges : ndarray, shape (n_bins + 1,)
-        eV, or natural logarithm of Å²/s.
-    shares : dict of ndarray, shape (n_bins,) each
-        Fraction of the coefficient in each interval; all species together sum to 1.
-    label : str
-        What the edges are, with unit.
-    """
-
-    edges: NDArray[np.float64]
-    shares: dict[str, NDArray[np.float64]]
-    label: str
-
-    @property
-    def total(self) -> NDArray[np.float64]:
-        """Sum over species, shape (n_bins,)."""
-        return np.sum(list(self.shares.values()), axis=0)
-
-
-@dataclass(frozen=True, eq=False)
-class DensityModel:
-    """ln Λ(T) around one temperature from the cumulants of the barrier in the kinoson average.
-
-    ln Λ(β) = ln Λ(β₀) − (β−β₀) κ₁ + (β−β₀)² κ₂/2 − (β−β₀)³ κ₃/6
-
-    Attributes
-    ----------
-    name : str
-        ``"arrhenius"``, ``"gaussian"`` or ``"third cumulant"``.
-    temperature_K : float
-        Expansion point, K.
-    log_value : float
-        ln of Λ(T₀), Λ in Å²/s.
-    cumulants : tuple of Quantity
-        κ₁ (eV), κ₂ (eV²), κ₃ (eV³), as many as the model uses.
-    """
-
-    name: str
-    temperature_K: float
-    log_value: float
-    cumulants: tuple[Quantity, ...]
-
-    def predict(self, temperatures_K: ArrayLike) -> NDArray[np.float64]:
-        """Return Λ(T) in Å²/s at fixed relaxation and fixed weights of the states."""
-        beta = np.array([1.0 / thermal_energy(t) for t in np.atleast_1d(temperatures_K)])
-        x = beta - 1.0 / thermal_energy(self.temperature_K)
-        value = np.full(len(beta), self.log_value)
-        for order, (q, factor) in enumerate(zip(self.cumulants, (-1.0, 0.5, -1.0 / 6.0), strict=False), start=1):
-            value = value + factor * float(q.value) * x**order
-        return np.exp(value)
+OVER = {"barrier": "eV", "log_kinoson": "unit of ln κ", "displacement": "Å"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +72,14 @@ class KinosonDensity:
         Kind of the coefficient.
     ensemble : str
         Ensemble of the states.
+    jump : ndarray of int, shape (n,), or None
+        Index of the jump of each row.
+    displacement : ndarray, shape (n,), or None
+        |δx + Δy| of the carrier, Å.
+    states : States or None
+        To which ``state`` points.
+    network : JumpNetwork or None
+        To which ``jump`` points; needed to ask for the neighbours of a jump.
     """
 
     temperature_K: float | None
@@ -117,9 +93,15 @@ class KinosonDensity:
     group: NDArray[np.int64]
     kind: str
     ensemble: str = "equilibrium"
+    jump: NDArray[np.int64] | None = None
+    displacement: NDArray[np.float64] | None = None
+    states: States | None = field(default=None, repr=False)
+    network: JumpNetwork | None = field(default=None, repr=False)
 
     @classmethod
-    def from_result(cls, result: Transport, *, quantity: str | None = None) -> KinosonDensity:
+    def from_result(
+        cls, result: Transport, *, quantity: str | None = None, network: JumpNetwork | None = None
+    ) -> KinosonDensity:
         """Take one coefficient of a result.
 
         Parameters
@@ -129,6 +111,8 @@ class KinosonDensity:
         quantity
             ``"vacancy"`` (default; ``"carrier"`` for an interstitial), ``"Cu"`` for Λ_aa of a species,
             ``"tracer_Cu"`` for Λ*_a.
+        network
+            Jumps of the result, to ask for the neighbours of a jump; default those of its relaxation.
         """
         table = result.kinosons
         default = "kinoson_vacancy" if "kinoson_vacancy" in table.columns else "kinoson_carrier"
@@ -138,6 +122,7 @@ class KinosonDensity:
         if name not in table.columns:
             known = [c for c in table.columns if c.startswith(("kinoson_", "tracer_"))]
             raise KinosonError(f"found quantity {quantity!r}; expected one of {known}; choose one")
+        check_sum(result, name)
         used = table["weight"] > 0
         c = {key: column[used] for key, column in table.columns.items()}
         return cls(
@@ -152,6 +137,10 @@ class KinosonDensity:
             c["group"],
             result.vacancy_diffusivity.kind,
             result.ensemble,
+            c.get("jump"),
+            c.get("displacement"),
+            result.states,
+            network if network is not None or result.relaxation is None else result.relaxation.network,
         )
 
     @property
@@ -174,11 +163,67 @@ class KinosonDensity:
         with np.errstate(divide="ignore"):
             return self._histogram(np.log(self.kinoson), bins, "ln κ (κ in Å²/s)")
 
+    def over_displacement(self, bins: int | ArrayLike = 40) -> Histogram:
+        """Share of the coefficient against |δx + Δy|, Å: how far a jump takes the carrier, relaxation included."""
+        if self.displacement is None:
+            raise KinosonError("found no displacements in this density; expected them; make it with from_result()")
+        return self._histogram(self.displacement, bins, "|δx + Δy| of the carrier (Å)")
+
+    def over_species(self) -> dict[str, tuple[Quantity, Quantity]]:
+        """Share of the coefficient, and fraction of the jumps, of each species, with errors."""
+        found = rank(self, "species")
+        return {row.label: (row.share, row.fraction_of_jumps) for row in sorted(found, key=lambda row: row.label)}
+
+    def over_neighbours(
+        self, species: str, *, cutoff: float | None = None, bins: int | ArrayLike | None = None
+    ) -> Histogram:
+        """Share of the coefficient against the fraction of a species among the atoms around the jump.
+
+        Parameters
+        ----------
+        species
+            Symbol to count.
+        cutoff
+            Sites within this distance of either end of the jump, Å; default 1.05 times the shortest jump: the first
+            shell.
+        bins
+            Intervals of the fraction; default one per number of atoms.
+        """
+        names, counts = self.neighbours(cutoff=cutoff)
+        if species not in names:
+            raise KinosonError(f"found species {species!r}; expected one of {names}; choose one")
+        size = counts.sum(axis=1)
+        fraction = counts[:, names.index(species)] / np.maximum(size, 1)
+        if bins is None:
+            n = max(int(size.max()), 1)
+            bins = (np.arange(n + 2) - 0.5) / n
+        return self._histogram(fraction, bins, f"fraction of {species} around the jump")
+
+    def neighbours(self, *, cutoff: float | None = None) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+        """Count the atoms of each species around every jump, the two ends left out.
+
+        Parameters
+        ----------
+        cutoff
+            As in :meth:`over_neighbours`.
+
+        Returns
+        -------
+        species : tuple of str
+        counts : ndarray of int, shape (n, n_species)
+        """
+        if self.states is None or self.network is None or self.jump is None:
+            raise KinosonError(
+                "found a density that does not know its states and jumps; expected both; make it with "
+                "KinosonDensity.from_result(result, network=jumps)"
+            )
+        return shell_counts(self.states, self.network, self.state, self.jump, cutoff=cutoff)
+
     def share_by_species(self) -> dict[str, Quantity]:
         """Fraction of the coefficient carried by the jumps of each species, with error."""
         own = sorted(set(self.species.tolist()))
         columns = [np.where(self.species == s, self.kinoson, 0.0) for s in own]
-        values, boot = self._per_state(self.kinoson, *columns)
+        values, boot = self.group_means(self.kinoson, *columns)
         result = {}
         for i, s in enumerate(own):
             result[s] = self._quantity(boot, lambda a, b: b / a, values[:, 0], values[:, i + 1], unit="1")
@@ -191,12 +236,39 @@ class KinosonDensity:
         counted = np.cumsum(self.weight[order]) / self.weight.sum()
         return {f: float(counted[min(np.searchsorted(carried, f), len(counted) - 1)]) for f in fractions}
 
+    def carrying(self, fractions: Sequence[float] = (0.5, 0.9)) -> dict[float, JumpCount]:
+        """How many jumps, the largest kinosons first, carry each fraction of the coefficient, with errors."""
+        return carrying(self, fractions)
+
+    def rank_classes(
+        self, by: str = "barrier", *, bins: int | ArrayLike = 8, cutoff: float | None = None, n: int | None = None
+    ) -> list[JumpClass]:
+        """Classes of jumps by their share of the coefficient, largest first.
+
+        Parameters
+        ----------
+        by
+            ``"barrier"``: species and interval of the barrier; ``"neighbours"``: species and what surrounds the jump;
+            ``"species"``.
+        bins
+            Intervals of the barrier, a number or edges in eV.
+        cutoff
+            As in :meth:`over_neighbours`.
+        n
+            Keep the first n; default all.
+        """
+        return rank(self, by, bins=bins, cutoff=cutoff)[:n]
+
+    def top_jumps(self, n: int = 20) -> list[TopJump]:
+        """The n single jumps with the largest share of the coefficient, the weight of their states included."""
+        return largest(self, n)
+
     # -- temperature ----------------------------------------------------------------------------------------------
 
     def mean_barrier(self) -> Quantity:
         """⟨Q⟩_κ, eV: the slope −∂ln Λ/∂β at fixed relaxation and fixed weights of the states."""
         self._need(self.barrier, "barriers")
-        values, boot = self._per_state(self.kinoson, self.kinoson * self._finite)
+        values, boot = self.group_means(self.kinoson, self.kinoson * self._finite)
         return self._quantity(boot, lambda a, b: b / a, *values.T, unit="eV")
 
     def activation_energy(self) -> Quantity:
@@ -216,32 +288,31 @@ class KinosonDensity:
         energy = self.state_energy - self.state_energy.mean()
         if self.ensemble == "quenched":
             energy = energy - self._group_means(energy)
-        ones = self._first_rows()
-        values, boot = self._per_state(
+        ones = self.first_rows()
+        values, boot = self.group_means(
             self.kinoson, self.kinoson * (self._finite + energy), np.where(ones, energy, 0.0), np.where(ones, 1.0, 0.0)
         )
         return self._quantity(boot, lambda a, b, e, n: b / a - e / n, *values.T, unit="eV")
 
-    def fit_models(self) -> dict[str, DensityModel]:
-        """Analytic forms of Λ(T) from one to three cumulants of the barrier in the kinoson average."""
-        if self.temperature_K is None:
-            raise KinosonError("found a result without temperature; expected one with barriers; use a barrier model")
-        self._need(self.barrier, "barriers")
-        q = self._finite
-        values, boot = self._per_state(*(self.kinoson * q**n for n in range(4)))
+    @overload
+    def fit_models(self, *, results: None = None) -> dict[str, DensityModel]: ...
 
-        def cumulants(m0: NDArray, m1: NDArray, m2: NDArray, m3: NDArray) -> NDArray:
-            a, b, c = m1 / m0, m2 / m0, m3 / m0
-            return np.array([a, b - a**2, c - 3 * a * b + 2 * a**3])
+    @overload
+    def fit_models(self, *, results: Sequence[Transport]) -> TemperatureFits: ...
 
-        value, error = boot.estimate(cumulants, *values.T)
-        found = tuple(
-            Quantity(float(v), float(e), u, "estimate")
-            for v, e, u in zip(value, error, ("eV", "eV^2", "eV^3"), strict=True)
-        )
-        log = float(np.log(self.total))
-        names = ("arrhenius", "gaussian", "third cumulant")
-        return {n: DensityModel(n, self.temperature_K, log, found[: i + 1]) for i, n in enumerate(names)}
+    def fit_models(self, *, results: Sequence[Transport] | None = None) -> dict[str, DensityModel] | TemperatureFits:
+        """Analytic forms of Λ(T).
+
+        Parameters
+        ----------
+        results
+            Results of several temperatures to fit together, see
+            :func:`~ase_kinoson.kinosons.temperature_models.fit_temperature_models`. Without them, one to three
+            cumulants of the barrier in the kinoson average of this one temperature.
+        """
+        if results is not None:
+            return fit_temperature_models(results, quantity=self.quantity)
+        return cumulant_models(self)
 
     def predict(self, temperatures_K: ArrayLike) -> NDArray[np.float64]:
         """Return Λ(T) in Å²/s from the measured density itself, at fixed relaxation and fixed weights of the states."""
@@ -251,15 +322,48 @@ class KinosonDensity:
         beta = np.array([1.0 / thermal_energy(t) for t in np.atleast_1d(temperatures_K)])
         return (self.contribution * np.exp(-np.outer(beta - beta0, self._finite))).sum(axis=1)
 
+    def bound_curve(self, temperatures_K: ArrayLike, *, smallest_sample: float = 10.0) -> BoundCurve:
+        """Upper bound Λ_y(T) at other temperatures, with the relaxation of this one.
+
+        Barriers give the rates at T, and energies carry the weights of the states to T, w ∝ w₀ exp(−(β−β₀)E)
+        (within each arrangement for quenched states). Any y gives a bound at any T, so the curve lies above Λ(T) and
+        touches it, slope included, where y is optimal.
+
+        Parameters
+        ----------
+        temperatures_K : array_like, shape (n,)
+            K.
+        smallest_sample
+            Values from fewer effective independent groups of states (1/Σw² of the weights, or of their contributions)
+            are NaN: the few states that the reweighting picks are no sample.
+
+        Returns
+        -------
+        BoundCurve
+
+        Raises
+        ------
+        KinosonError
+            If barriers or energies of the states are unknown.
+
+        Warns
+        -----
+        KinosonWarning
+            If the reweighting collapses at some temperature.
+        """
+        self._need(self.barrier, "barriers")
+        self._need(self.state_energy, "energies of the states")
+        return reweighted_curve(self, temperatures_K, smallest_sample=smallest_sample)
+
     # -- picture --------------------------------------------------------------------------------------------------
 
     def plot(self, ax: Axes | None = None, *, over: str = "barrier", bins: int = 40) -> Axes:
-        """Draw the density, split by species; ``over`` is ``"barrier"`` or ``"log_kinoson"``."""
+        """Draw the density, split by species; ``over`` is ``"barrier"``, ``"log_kinoson"`` or ``"displacement"``."""
         import matplotlib.pyplot as plt
 
-        if over not in ("barrier", "log_kinoson"):
-            raise KinosonError(f"found over={over!r}; expected 'barrier' or 'log_kinoson'; choose one")
-        histogram = self.over_barrier(bins) if over == "barrier" else self.over_log_kinoson(bins)
+        if over not in OVER:
+            raise KinosonError(f"found over={over!r}; expected one of {tuple(OVER)}; choose one")
+        histogram: Histogram = getattr(self, f"over_{over}")(bins)
         axes: Axes = plt.subplots()[1] if ax is None else ax
         base = np.zeros(len(histogram.edges) - 1)
         width = np.diff(histogram.edges)
@@ -267,7 +371,9 @@ class KinosonDensity:
             axes.bar(histogram.edges[:-1], share / width, width, bottom=base, align="edge", label=s)
             base = base + share / width
         axes.set_xlabel(histogram.label)
-        axes.set_ylabel("share of the coefficient per " + ("eV" if over == "barrier" else "unit of ln κ"))
+        axes.set_ylabel(
+            "share of the coefficient per " + dict(zip(OVER, ("eV", "unit of ln κ", "Å"), strict=True))[over]
+        )
         axes.legend(title="jumping atom")
         return axes
 
@@ -293,7 +399,7 @@ class KinosonDensity:
     def _group_means(self, energy: NDArray) -> NDArray[np.float64]:
         """Weighted mean energy of the arrangement of each row, eV."""
         member = np.unique(self.group, return_inverse=True)[1]
-        first = self._first_rows()
+        first = self.first_rows()
         if np.bincount(member[first]).max() < 2:
             raise KinosonError(
                 "found one state per arrangement of the quenched ensemble; expected several, whose energies tell how "
@@ -303,25 +409,40 @@ class KinosonDensity:
         total = np.bincount(member, weights=weight)
         return (np.bincount(member, weights=weight * energy) / np.where(total > 0, total, 1.0))[member]
 
-    def _first_rows(self) -> NDArray[np.bool_]:
+    def first_rows(self) -> NDArray[np.bool_]:
+        """Mark the first row of each state, shape (n,)."""
         first = np.zeros(len(self.state), dtype=bool)
         first[np.unique(self.state, return_index=True)[1]] = True
         return first
 
-    def _per_state(self, *columns: NDArray) -> tuple[NDArray, Bootstrap]:
-        """Sums over the jumps of each state, shape (n_states, n_columns), and a bootstrap over groups of states."""
-        names, member = np.unique(self.state, return_inverse=True)
-        sums = np.stack([np.bincount(member, weights=c, minlength=len(names)) for c in columns], axis=1)
-        first = np.unique(self.state, return_index=True)[1]
-        weights = self.weight[first] / self.weight[first].sum()
-        return sums, Bootstrap.over(weights, self.group[first])
+    def group_means(self, *columns: NDArray) -> tuple[NDArray[np.float64], Bootstrap]:
+        """Average sums over jumps within each independent group of states.
+
+        Parameters
+        ----------
+        *columns : ndarray, shape (n,)
+            One value per row.
+
+        Returns
+        -------
+        values : ndarray, shape (n_groups, n_columns)
+            Σ over the rows of a group of weight times column, over the weight of the group.
+        boot : Bootstrap
+            Over groups: its weighted means of ``values`` are averages over all states.
+        """
+        member, weights = self.groups
+        used = np.where(weights > 0, weights, 1.0)
+        sums = [np.bincount(member, weights=self.weight * c, minlength=len(weights)) / used for c in columns]
+        resamples = 1 if self.kind == "exact" else 400  # an exact result has many states and no errors
+        boot = Bootstrap.over(weights / weights.sum(), np.arange(len(weights)), n_resamples=resamples)
+        return np.stack(sums, axis=1), boot
+
+    @cached_property
+    def groups(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Group of each row, shape (n,), and weight of all states of each group, shape (n_groups,)."""
+        member = np.unique(self.group, return_inverse=True)[1]
+        weights = np.where(self.first_rows(), self.weight, 0.0)
+        return member.astype(np.int64), np.bincount(member, weights=weights).astype(float)
 
     def _histogram(self, x: NDArray, bins: int | ArrayLike, label: str) -> Histogram:
-        use = np.isfinite(x) & (self.contribution > 0)
-        edges = np.histogram_bin_edges(x[use], bins=bins)
-        own = sorted(set(self.species.tolist()))
-        shares = {}
-        for s in own:
-            mine = use & (self.species == s)
-            shares[s] = np.histogram(x[mine], bins=edges, weights=self.contribution[mine])[0] / self.total
-        return Histogram(edges, shares, label)
+        return share_histogram(self, x, bins, label)

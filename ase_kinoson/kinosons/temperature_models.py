@@ -1,0 +1,357 @@
+"""Forms of Λ(T) fitted to results of several temperatures together, and activation energies between them.
+
+With β = 1/k_BT: Arrhenius is a density of kinosons at one barrier, a Gaussian density gives
+ln Λ = ln Λ₀ − βQ̄ + β²σ²/2, and further cumulants go on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import factorial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ase_kinoson.errors import KinosonError
+from ase_kinoson.kinosons.result import ESTIMATE, EXACT, Transport
+from ase_kinoson.kinosons.statistics import Quantity
+from ase_kinoson.kinosons.temperature_curves import ORDERS, betas, finite_barriers, lambda_value
+
+if TYPE_CHECKING:
+    from ase_kinoson.kinosons.density import KinosonDensity
+
+__all__ = [
+    "SlopeComparison",
+    "TemperatureFits",
+    "TemperatureModel",
+    "compare_slopes",
+    "fit_temperature_models",
+]
+
+MEASURED = "measured density"
+"""Λ(T) from the density of kinosons of the nearest other temperature: nothing is fitted."""
+
+
+@dataclass(frozen=True, eq=False)
+class TemperatureModel:
+    """One form of Λ(T) and how well it does.
+
+    Attributes
+    ----------
+    name : str
+        ``"arrhenius"``, ``"gaussian"``, ``"third cumulant"`` or ``"measured density"``.
+    parameters : dict of Quantity
+        ``log_prefactor`` (ln Λ₀, Λ in Å²/s), ``mean_barrier`` Q̄ (eV; for ``"arrhenius"`` the activation energy),
+        ``variance`` σ² (eV²; negative where the Arrhenius plot bends the other way), ``third_cumulant`` (eV³). Empty
+        for the measured density.
+    n_parameters : int
+    rms_residual : float
+        Of ln Λ at the temperatures of the fit.
+    left_out : ndarray, shape (n_temperatures,)
+        ln Λ predicted without this temperature minus ln Λ; NaN where too few are left.
+    left_out_rms : float
+        Their root mean square, the criterion to choose by; NaN where it cannot be formed.
+    aicc : float
+        Akaike's criterion with the correction for few data (Hurvich and Tsai 1989), from χ² where errors are known and
+        from the residuals otherwise; NaN for fewer than two temperatures more than parameters.
+    """
+
+    name: str
+    parameters: dict[str, Quantity]
+    n_parameters: int
+    rms_residual: float
+    left_out: NDArray[np.float64]
+    left_out_rms: float
+    aicc: float
+
+    def predict(self, temperatures_K: ArrayLike) -> NDArray[np.float64]:
+        """Return Λ(T) in Å²/s."""
+        if not self.parameters:
+            raise KinosonError(
+                "found the measured density, which has no parameters; expected a fitted model; call "
+                "KinosonDensity.predict or bound_curve of the nearest temperature"
+            )
+        beta = betas(temperatures_K)
+        powers = np.vander(beta, self.n_parameters, increasing=True)
+        return np.exp(powers @ [float(q) / _sign(k) for k, q in enumerate(self.parameters.values())])
+
+
+@dataclass(frozen=True, eq=False)
+class TemperatureFits:
+    """Models of one coefficient fitted to several temperatures.
+
+    Attributes
+    ----------
+    quantity : str
+        As in :meth:`KinosonDensity.from_result`.
+    temperatures_K : ndarray, shape (n,)
+    log_value, log_error : ndarray, shape (n,)
+        ln Λ (Λ in Å²/s) and its standard error.
+    models : dict of TemperatureModel
+    refused : dict of str
+        Models that were not fitted, and why.
+    best : str or None
+        The model with the smallest error on temperatures left out, where at least two models have one.
+    """
+
+    quantity: str
+    temperatures_K: NDArray[np.float64]
+    log_value: NDArray[np.float64]
+    log_error: NDArray[np.float64]
+    models: dict[str, TemperatureModel]
+    refused: dict[str, str]
+    best: str | None
+
+    def __getitem__(self, name: str) -> TemperatureModel:
+        return self.models[name]
+
+    def __str__(self) -> str:
+        lines = [f"ln Λ of {self.quantity} at {len(self.temperatures_K)} temperatures, best: {self.best or 'unknown'}"]
+        for m in self.models.values():
+            own = ", ".join(f"{k} {q}" for k, q in m.parameters.items())
+            lines.append(
+                f"  {m.name}: rms {m.rms_residual:.2g}, left out {m.left_out_rms:.2g}, AICc {m.aicc:.4g}; {own}"
+            )
+        return "\n".join([*lines, *(f"  {name}: {why}" for name, why in self.refused.items())])
+
+
+@dataclass(frozen=True)
+class SlopeComparison:
+    """The activation energy between two temperatures in two ways.
+
+    Attributes
+    ----------
+    temperatures_K : tuple of (float, float)
+    finite_difference : Quantity
+        −Δln Λ/Δβ, eV.
+    hellmann_feynman : Quantity
+        Mean of ⟨Q + E⟩_κ − ⟨E⟩_π at the two temperatures, eV: the same up to the third power of Δβ, where y is optimal.
+    difference : Quantity
+        Hellmann-Feynman minus finite difference, eV, with the error of both together.
+    """
+
+    temperatures_K: tuple[float, float]
+    finite_difference: Quantity
+    hellmann_feynman: Quantity
+    difference: Quantity
+
+
+def fit_temperature_models(results: Sequence[Transport], *, quantity: str | None = None) -> TemperatureFits:
+    """Fit forms of Λ(T) to results of several temperatures together.
+
+    The models are polynomials of ln Λ in β = 1/k_BT: Arrhenius (two parameters), a Gaussian density of barriers
+    (three) and its third cumulant (four). Beside them stands the measured density of kinosons, which predicts each
+    temperature from the nearest other one without any parameter. Errors of parameters come from refitting the
+    resamples of all results.
+
+    Parameters
+    ----------
+    results
+        One alloy at two or more temperatures.
+    quantity
+        As in :meth:`KinosonDensity.from_result`; default the vacancy (carrier) diffusivity.
+
+    Returns
+    -------
+    TemperatureFits
+        A model with more parameters than temperatures is refused. With as many it runs through all points and cannot be
+        judged.
+
+    Raises
+    ------
+    KinosonError
+        If there are fewer than two temperatures or the coefficient is unknown.
+    """
+    from ase_kinoson.kinosons.density import KinosonDensity
+
+    own = sorted(results, key=lambda r: r.temperature_K or 0.0)
+    t = np.array([r.temperature_K or np.nan for r in own], dtype=float)
+    if np.isnan(t).any() or len(np.unique(t)) < 2 or len(np.unique(t)) < len(t):
+        raise KinosonError(
+            f"found results at temperatures {t.tolist()} K; expected two or more different ones, one result each; "
+            "evaluate at more temperatures"
+        )
+    rows = _all_rows(own, quantity)
+    kinds = [r.vacancy_diffusivity.kind for r in own]
+    n_rows = min(map(len, rows))
+    logs = np.stack([r[:n_rows] for r in rows], axis=1)  # (1 + n_resamples, n_temperatures)
+    error = np.array([_error(r, kind) for r, kind in zip(rows, kinds, strict=True)])
+    beta = betas(t)
+    models: dict[str, TemperatureModel] = {}
+    refused: dict[str, str] = {}
+    for name, order in ORDERS.items():
+        if order + 1 > len(t):
+            refused[name] = f"it has {order + 1} parameters for {len(t)} temperatures; add temperatures"
+        else:
+            models[name] = _fit(name, order, beta, logs, error, exact=all(k == EXACT for k in kinds))
+    try:
+        models[MEASURED] = _measured([KinosonDensity.from_result(r, quantity=quantity) for r in own], t, logs[0])
+    except KinosonError as error_found:
+        refused[MEASURED] = str(error_found)
+    judged = {k: m.left_out_rms for k, m in models.items() if np.isfinite(m.left_out_rms)}
+    best = min(judged, key=lambda k: judged[k]) if len(judged) > 1 else None
+    return TemperatureFits(_column(own[0], quantity), t, logs[0], error, models, refused, best)
+
+
+def compare_slopes(results: Sequence[Transport], *, quantity: str | None = None) -> list[SlopeComparison]:
+    """Activation energies between neighbouring temperatures: Hellmann-Feynman beside the finite difference.
+
+    Parameters
+    ----------
+    results
+        One alloy at two or more temperatures, with barriers and energies of the states.
+    quantity
+        As in :meth:`KinosonDensity.from_result`.
+
+    Returns
+    -------
+    list of SlopeComparison
+        One per pair of neighbouring temperatures. A difference beyond its error says that the states are no equilibrium
+        sample, the relaxation is not near its optimum, or the temperatures are far apart.
+    """
+    from ase_kinoson.kinosons.density import KinosonDensity
+
+    own = sorted(results, key=lambda r: r.temperature_K or 0.0)
+    if len(own) < 2 or any(r.temperature_K is None for r in own):
+        raise KinosonError(
+            f"found {len(own)} results, some perhaps without temperature; expected two or more temperatures; evaluate "
+            "at more temperatures"
+        )
+    densities = [KinosonDensity.from_result(r, quantity=quantity) for r in own]
+    logs = _all_rows(own, quantity)
+    energies = [d.activation_energy() for d in densities]
+    found = []
+    for (a, la, ea), (b, lb, eb) in pairwise(zip(densities, logs, energies, strict=True)):
+        assert a.temperature_K is not None
+        assert b.temperature_K is not None
+        gap = betas(a.temperature_K)[0] - betas(b.temperature_K)[0]
+        if gap <= 0:
+            raise KinosonError(f"found {a.temperature_K:g} K twice; expected different temperatures; drop one result")
+        n = min(len(la), len(lb))
+        slopes = (lb[:n] - la[:n]) / gap
+        finite = Quantity(float(slopes[0]), _error(slopes, a.kind), "eV", ea.kind)
+        mean = 0.5 * (float(ea) + float(eb))
+        spread = 0.5 * float(np.hypot(float(ea.error), float(eb.error)))
+        gap_error = float(np.hypot(spread, float(finite.error)))
+        found.append(
+            SlopeComparison(
+                (a.temperature_K, b.temperature_K),
+                finite,
+                Quantity(mean, spread, "eV", ea.kind),
+                Quantity(mean - float(finite), gap_error, "eV", ea.kind),
+            )
+        )
+    return found
+
+
+def _fit(name: str, order: int, beta: NDArray, logs: NDArray, error: NDArray, *, exact: bool) -> TemperatureModel:
+    known = bool(np.all(np.isfinite(error) & (error > 0)))
+    weight = 1.0 / error if known else np.ones(len(beta))
+    n, k = len(beta), order + 1
+    coefficients = _polynomial(beta, logs, weight, order)
+    residual = logs[0] - np.vander(beta, k, increasing=True) @ coefficients[0]
+    left = np.full(n, np.nan)
+    if n > k:
+        for i in range(n):
+            keep = np.arange(n) != i
+            without = _polynomial(beta[keep], logs[:1, keep], weight[keep], order)[0]
+            left[i] = beta[i] ** np.arange(k) @ without - logs[0, i]
+    signs = np.array([_sign(j) for j in range(k)])
+    values = coefficients * signs
+    spread = np.zeros(k) if exact else values[1:].std(axis=0, ddof=1) if len(values) > 2 else np.full(k, np.nan)
+    names = (("log_prefactor", "1"), ("mean_barrier", "eV"), ("variance", "eV^2"), ("third_cumulant", "eV^3"))
+    parameters = {
+        what: Quantity(float(v), float(e), unit, ESTIMATE)
+        for (what, unit), v, e in zip(names, values[0], spread, strict=False)
+    }
+    rms = float(np.sqrt(np.mean(residual**2)))
+    # without errors the width of the residuals is one more parameter
+    count = k if known else k + 1
+    misfit = float(np.sum((residual * weight) ** 2)) if known else n * float(np.log(max(rms, 1e-300) ** 2))
+    aicc = misfit + 2 * count + 2 * count * (count + 1) / (n - count - 1) if n > count + 1 else float("nan")
+    return TemperatureModel(name, parameters, k, rms, left, float(np.sqrt(np.mean(left**2))), aicc)
+
+
+def _measured(densities: list[KinosonDensity], t: NDArray, log: NDArray) -> TemperatureModel:
+    """Each temperature from the density of its nearest neighbour, the weights of the states frozen."""
+    for density in densities:
+        finite_barriers(density)  # refuses a density without barriers
+    beta = betas(t)
+    gap = np.abs(beta[:, None] - beta) + np.where(np.eye(len(t)), np.inf, 0.0)
+    left = np.array([np.log(densities[j].predict(t[i])[0]) - log[i] for i, j in enumerate(gap.argmin(axis=1))])
+    return TemperatureModel(MEASURED, {}, 0, float("nan"), left, float(np.sqrt(np.mean(left**2))), float("nan"))
+
+
+def _polynomial(beta: NDArray, logs: NDArray, weight: NDArray, order: int) -> NDArray[np.float64]:
+    """Weighted least squares for every row of ``logs``: coefficients of β^0, β^1 ..., shape (n_rows, order + 1)."""
+    centre, scale = beta.mean(), np.ptp(beta) or 1.0  # powers of β itself are nearly parallel
+    x = (beta - centre) / scale
+    design = np.vander(x, order + 1, increasing=True) * weight[:, None]
+    found = np.linalg.lstsq(design, (logs * weight).T, rcond=None)[0]
+    turn = np.zeros((order + 1, order + 1))  # ((β − centre)/scale)^j in powers of β
+    for j in range(order + 1):
+        turn[j, : j + 1] = np.polynomial.polynomial.polypow([-centre / scale, 1 / scale], j)
+    return found.T @ turn
+
+
+def _sign(k: int) -> float:
+    """A cumulant κ_k enters ln Λ as (−β)^k κ_k/k!; this factor brings the coefficient of β^k to κ_k and back."""
+    return float((-1) ** k * factorial(k))
+
+
+def _column(result: Transport, quantity: str | None) -> str:
+    """Name of a coefficient in the table of kinosons."""
+    columns = result.kinosons.columns
+    default = "kinoson_vacancy" if "kinoson_vacancy" in columns else "kinoson_carrier"
+    name = default if quantity is None else quantity
+    return name if name in columns else f"kinoson_{name}"
+
+
+def _all_rows(results: list[Transport], quantity: str | None) -> list[NDArray[np.float64]]:
+    """Rows of :func:`_log_rows` whose noise is common only where the states are.
+
+    Resamples of different states are drawn with equal seeds: shuffled, they are as independent as the states.
+    """
+    found = []
+    first = results[0].states
+    for i, result in enumerate(results):
+        rows = _log_rows(result, _column(result, quantity))
+        own = result.states
+        same = own is not None and first is not None and np.array_equal(own.occupations, first.occupations)
+        order = np.arange(1, len(rows)) if same else np.random.default_rng(i).permutation(np.arange(1, len(rows)))
+        found.append(rows[np.concatenate([[0], order]).astype(int)])
+    return found
+
+
+def _log_rows(result: Transport, name: str) -> NDArray[np.float64]:
+    """Logarithm of Λ and its resamples, shape (1 + n_resamples,)."""
+    own, composition, value = result.averages, result.composition, lambda_value(result, name)
+    if own is None or composition is None or value is None:
+        known = [c for c in result.kinosons.columns if c.startswith(("kinoson_", "tracer_"))]
+        raise KinosonError(
+            f"found coefficient {name!r} that a result does not hold with its averages; expected one of {known}; "
+            "choose one, or evaluate again"
+        )
+    if not value > 0:
+        raise KinosonError(
+            f"found Λ = {value:.3g} Å²/s for {name}; expected a positive coefficient; choose another one"
+        )
+    kind, _, who = name.partition("_")
+    if who in ("vacancy", "carrier"):
+        tensors = own.vacancy
+    else:
+        a = composition.species.index(who)
+        tensors = own.collective[:, a, a] if kind == "kinoson" or own.tracer is None else own.tracer[:, a]
+    # the scale (dimension, periodic plane) comes from the value itself
+    rows = np.einsum("rxx->r", tensors)
+    rows = rows * (value / rows[0])
+    return np.log(np.where(rows > 0, rows, value))
+
+
+def _error(rows: NDArray, kind: str) -> float:
+    if kind == EXACT:
+        return 0.0
+    return float(rows[1:].std(ddof=1)) if len(rows) > 2 and np.ptp(rows[1:]) > 0 else float("nan")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ase_kinoson.crystal.states import States
     from ase_kinoson.crystal.supercell import Supercell
     from ase_kinoson.errors import KinosonError, KinosonWarning
+    from ase_kinoson.kinetics.five_frequency import FiveFrequency
     from ase_kinoson.kinetics.lattice_gas import PairBarriers, RandomBarriers, SiteBarriers, SpeciesRates
     from ase_kinoson.kinetics.rates import Rates
     from ase_kinoson.kinetics.sampling import sample_states
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ase_kinoson.kinosons.relaxation import Relaxation
     from ase_kinoson.kinosons.result import Transport
     from ase_kinoson.kinosons.statistics import Quantity
-    from ase_kinoson.kinosons.training import train_relaxation
+    from ase_kinoson.kinosons.training import fine_tune, train_relaxation
     from ase_kinoson.kinosons.transport import transport
     from ase_kinoson.study import Study
 
@@ -37,6 +38,7 @@ _PLACES = {
     "BarrierCalculator": "calculators",
     "BarrierModel": "barriers.learned",
     "Barriers": "barriers.reference",
+    "FiveFrequency": "kinetics.five_frequency",
     "JumpNetwork": "crystal.jumps",
     "KinosonCalculator": "calculators",
     "KinosonDensity": "kinosons.density",
@@ -59,6 +61,7 @@ _PLACES = {
     "compute_barriers": "barriers.campaign",
     "energy_drift": "kinetics.weights",
     "exact_transport": "kinosons.exact",
+    "fine_tune": "kinosons.training",
     "reweight": "kinetics.weights",
     "sample_states": "kinetics.sampling",
     "train_relaxation": "kinosons.training",
@@ -70,6 +73,7 @@ __all__ = [
     "BarrierCalculator",
     "BarrierModel",
     "Barriers",
+    "FiveFrequency",
     "JumpNetwork",
     "KinosonCalculator",
     "KinosonDensity",
@@ -92,6 +96,7 @@ __all__ = [
     "compute_barriers",
     "energy_drift",
     "exact_transport",
+    "fine_tune",
     "reweight",
     "sample_states",
     "train_relaxation",

@@ -25,10 +25,9 @@ from ase.calculators.calculator import (
 from numpy.typing import NDArray
 
 from ase_kinoson.barriers.source import BarrierSource, JumpEnergies
-from ase_kinoson.crystal.environment import CarrierEnvironment
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.supercell import Mapped, Supercell
-from ase_kinoson.errors import KinosonError, MappingError
+from ase_kinoson.errors import KinosonError, MappingError, ModelError
 from ase_kinoson.kinetics.rates import Rates, RateSource, rates_from_barriers
 from ase_kinoson.kinosons.functional import jump_terms
 from ase_kinoson.kinosons.relaxation import Relaxation
@@ -487,23 +486,13 @@ def _source_on(model: Any, network: JumpNetwork) -> Any:
 
 def _relaxation_on(relaxation: Relaxation, network: JumpNetwork) -> Relaxation:
     """Carry a relaxation over to another supercell of the same jumps."""
-    own = relaxation.network
-    if own.fingerprint != network.fingerprint or own.supercell.species != network.supercell.species:
-        raise CalculatorInputError(
-            f"found a relaxation for {own!r} and {own.supercell.species[1:]}; expected the "
-            f"jumps and species of the model, {network!r} and {network.supercell.species[1:]}; build both from "
-            "one JumpNetwork"
-        )
-    if own.supercell == network.supercell:
+    if relaxation.network.supercell == network.supercell and relaxation.network.fingerprint == network.fingerprint:
         return relaxation
-    environment = CarrierEnvironment.build(network, cutoff=relaxation.environment.cutoff)
-    if environment.is_wrapped != relaxation.environment.is_wrapped:
-        raise CalculatorInputError(
-            f"found a relaxation made on {own.supercell.n_sites} sites for {network.supercell.n_sites} sites; "
-            "expected its environment to fit into both cells or neither; make it on the second cell"
-        )
     rates = relaxation.rates if relaxation.lookahead > 0 else None
-    if rates is not None:
-        rates = replace(rates, source=_source_on(rates.source, network), network=network)
-    report = dict(relaxation.report)
-    return Relaxation(network, environment, relaxation.field, relaxation.lookahead, rates, report)
+    try:
+        relaxation.check(network)
+        if rates is not None:
+            rates = replace(rates, source=_source_on(rates.source, network), network=network)
+        return relaxation.on(network, rates)
+    except ModelError as error:
+        raise CalculatorInputError(str(error)) from error

@@ -19,6 +19,9 @@ __all__ = ["PairClusters"]
 CHUNK = 2_000_000
 """Largest number of (state, site, neighbour) entries held at once."""
 
+TABLE_LIMIT = 10_000_000
+"""Largest table of pair partners that is kept, entries."""
+
 
 @dataclass(frozen=True, eq=False)
 class PairClusters:
@@ -133,6 +136,12 @@ class PairClusters:
     def neighbors(self) -> NDArray[np.int64]:
         """Pair partners of every site, shape (n_sites, n_max); 0 where padded."""
         sites = np.arange(self.supercell.n_sites)
+        return np.maximum(self.table.neighbors(sites), 0)
+
+    def partners(self, sites: NDArray) -> NDArray[np.int64]:
+        """Rows of :attr:`neighbors`, shape (n, n_max), without its table where that would be too large."""
+        if self.supercell.n_sites * self.table.partner.shape[1] <= TABLE_LIMIT:
+            return self.neighbors[sites]
         return np.maximum(self.table.neighbors(sites), 0)
 
     @cached_property

@@ -289,15 +289,18 @@ class PairEnergy:
         """Return the energy change of every jump, eV, shape (n, J); 0 where there is no jump."""
         occ, c = self._checked(occupations), np.asarray(carriers, dtype=np.int64)
         result = np.zeros((len(occ), network.n_jumps))
-        step = max(1, CHUNK // 4 // (network.n_jumps * max(1, self.clusters.neighbors.shape[1])))
+        step = max(1, CHUNK // 4 // (network.n_jumps * max(1, self.clusters.table.partner.shape[1])))
         for start in range(0, len(occ), step):
             part = slice(start, start + step)
             targets = network.targets(c[part])
             rows, jumps = np.nonzero(targets >= 0)
-            result[start + rows, jumps] = self._swap(occ[part], rows, c[part][rows], targets[rows, jumps])
+            here = c[part][rows]
+            result[start + rows, jumps] = self._swap(occ[part], rows, here, targets[rows, jumps], carriers=here)
         return result
 
-    def _swap(self, occ: NDArray, rows: NDArray, first: NDArray, second: NDArray) -> NDArray[np.float64]:
+    def _swap(
+        self, occ: NDArray, rows: NDArray, first: NDArray, second: NDArray, *, carriers: NDArray | None = None
+    ) -> NDArray[np.float64]:
         clusters, s = self.clusters, self.clusters.n_species
         n_basis = self.supercell.alloy.n_basis
         kinds = clusters.table.site_class
@@ -310,7 +313,7 @@ class PairEnergy:
         for site, old, new in ((first, a, b), (second, b, a)):
             basis = site % n_basis
             result += self._site[kinds[basis], new] - self._site[kinds[basis], old]
-            partners = clusters.neighbors[site]
+            partners = clusters.partners(site)
             base = clusters.pair_index[basis]
             around = flat[origin[:, None] + partners]
             result += table[((base * s + old[:, None]) * s + new[:, None]) * s + around].sum(axis=1)
@@ -324,7 +327,7 @@ class PairEnergy:
                 wrong = pair[(k * s + new[i]) * s + before] - pair[(k * s + old[i]) * s + before]
                 result += np.bincount(i, right - wrong, minlength=len(rows))
         if clusters.carrier is not None:
-            start = clusters.carrier.carriers(occ)[rows]
+            start = clusters.carrier.carriers(occ)[rows] if carriers is None else carriers
             near = np.flatnonzero(clusters.carrier.touched(start, first, second))
             if len(near):
                 p, q, c = first[near], second[near], start[near]

@@ -73,11 +73,9 @@ class SiteLookup:
         """Occupants around every jump, shape (n, J, n_max); 0 where there is nothing to see."""
         c = np.asarray(carriers, dtype=np.int64)
         sites = self._sites(c) if self._table is None else self._table[c]
-        width = occupations.shape[1] + 1
-        padded = np.concatenate([occupations, np.zeros((len(c), 1), dtype=occupations.dtype)], axis=1)
-        sites = np.where(sites < 0, width - 1, sites).astype(np.int64)
-        sites += (np.arange(len(c)) * width)[:, None, None]
-        return padded.ravel()[sites].astype(np.int8)
+        around = sites + (np.arange(len(c)) * occupations.shape[1])[:, None, None]
+        found = np.ascontiguousarray(occupations).reshape(-1)[np.where(sites < 0, 0, around)]
+        return np.where(sites < 0, 0, found).astype(np.int8)
 
 
 @dataclass(frozen=True)

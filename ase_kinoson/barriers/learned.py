@@ -303,13 +303,15 @@ class BarrierModel:
                 f"{self.supercell.n_sites}) and "
                 "(n,); move the model to their supercell with .on(supercell)"
             )
-        if occ.size and (occ.min() < 0 or occ.max() >= len(self.species)):
+        targets = self.network.targets(c)
+        near = occ[np.arange(len(c))[:, None], targets]  # not all sites: the cost shall not grow with the cell
+        if near.size and (near.min() < 0 or near.max() >= len(self.species)):
             raise ModelError(
-                f"found species code {int(occ.max())}; expected 0 to {len(self.species) - 1} for "
+                f"found species code {int(near.max())}; expected 0 to {len(self.species) - 1} for "
                 f"{self.species}; use states of "
                 "this model's supercell"
             )
-        exists = self.network.targets(c) >= 0
+        exists = targets >= 0
         delta = self.energy.jump_delta(occ, c, self.network)
         barrier = self.kra.kra(occ, c) + 0.5 * delta
         return JumpEnergies(np.where(exists, barrier, np.inf), np.where(exists, delta, 0.0))

@@ -165,9 +165,12 @@ class _BoundPairBarriers:
         c = np.asarray(carriers)
         targets = self.network.targets(c)
         moved = self.network.moving_species(occupations, c)
-        delta = np.zeros(targets.shape)
-        rows, jumps = np.nonzero(targets >= 0)
-        delta[rows, jumps] = self.energy.swap_delta(occupations[rows], c[rows], targets[rows, jumps])
+        if hasattr(self.energy, "jump_delta"):  # which copies no occupations
+            delta = self.energy.jump_delta(occupations, c, self.network)
+        else:
+            delta = np.zeros(targets.shape)
+            rows, jumps = np.nonzero(targets >= 0)
+            delta[rows, jumps] = self.energy.swap_delta(occupations[rows], c[rows], targets[rows, jumps])
         barrier = np.where(moved >= 0, self.table[moved] + 0.5 * delta, np.inf)
         return JumpEnergies(barrier, delta)
 

@@ -153,6 +153,23 @@ class Rates:
         barrier = self.source.jump_energies(occupations, carriers).barrier
         return rates_from_barriers(barrier, self.temperature_K, attempt_frequency=self.attempt_frequency)
 
+    def with_reverse(self, occupations: NDArray, carriers: ArrayLike) -> tuple[NDArray, NDArray]:
+        """Rates of all jumps and of their reverses, s⁻¹, shape (n_states, J) each.
+
+        The reverse follows from detailed balance, W_back = W exp(ΔE/k_BT): it costs nothing more.
+        """
+        energies = self.energies(occupations, carriers)
+        if energies is not None:
+            assert self.temperature_K is not None
+            return tuple(
+                rates_from_barriers(q, self.temperature_K, attempt_frequency=self.attempt_frequency)
+                for q in (energies.barrier, np.where(np.isfinite(energies.barrier), energies.reverse_barrier, np.inf))
+            )  # type: ignore[return-value]
+        w = self(occupations, carriers)
+        if hasattr(self.source, "reverse_rates"):
+            return w, self.source.reverse_rates(occupations, carriers)
+        return w, w  # a gas of rates whose states all have the same energy
+
     def state_energies(self, occupations: NDArray) -> NDArray[np.float64] | None:
         """Energies of states, eV, shape (n_states,), with a common zero; None where the source has barriers only."""
         if hasattr(self.source, "state_energies"):

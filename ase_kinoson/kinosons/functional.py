@@ -128,8 +128,8 @@ def jump_terms(
             part = rows[begin : begin + chunk]
             occ = occupations[part]
             codes = torch.as_tensor(ball.stencil.window(occ, c[part]))
-            p = relaxation.probabilities(relaxation.inner_rates(int(b), occ, c[part]))
-            y = relaxation.ball_fields(ball, codes, p)
+            paths = relaxation.paths(ball, relaxation.inner_rates(int(b), occ, c[part]))
+            y = relaxation.ball_fields(ball, codes, paths)
             moved, member = relaxed_displacements(ball, y, codes, species)
             moved, member = moved.double(), member.double()
             displacement[part] = torch.einsum("bkwx,bws->bksx", moved, member).numpy()

@@ -1,17 +1,18 @@
 """Relaxation y(χ): how far each atom will still go, as a function of the state.
 
-Plain (``lookahead=0``): y = v, the network. Look-ahead m: m steps of the Poisson equation with the rates of a model,
-from v on the
-rim of the ball of states around χ,
-
-    y(χ) = Σ_k p_k(χ) (δx_k + y'(χ_k)),   p_k = W_k / Γ,   Γ = Σ_k W_k,
-
-with y' of one step less. v = 0 and one step is the bias, the mean next displacement.
+``lookahead=0``: y = v, a network of the occupants around the carrier. ``lookahead=1`` and ``2``: the Poisson equation
+solved on the state, or on the state and its neighbours, with the rates of a model (see :mod:`.paths`) and with v for
+what lies beyond. Either v stands on the rim of that ball and nothing else is assumed (``closure="exact"``), or factors
+of the paths are learned too and v is asked one jump away only, which costs little and is tighter for the same effort
+(``closure="learned"``). Without network and without learned factors the first is the bias, the mean next displacement.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any
 
@@ -19,35 +20,37 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from ase_kinoson.barriers.model_file import read_model, write_model
 from ase_kinoson.crystal.environment import CarrierEnvironment
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.errors import KinosonError, ModelError
 from ase_kinoson.kinetics.rates import Rates
+from ase_kinoson.kinosons.closure import Closure
 from ase_kinoson.kinosons.field import EquivariantField
+from ase_kinoson.kinosons.paths import InnerRates, Paths
 from ase_kinoson.kinosons.stencil import Stencil
 
 __all__ = ["Relaxation"]
 
 FORMAT = "ase_kinoson.Relaxation"
-VERSION = 1
+VERSION = 2
+MAX_LOOKAHEAD = 2
+CLOSURES = ("learned", "exact")
+FORMS = ("network", "clusters", "scaled-bias")
 
 
 @dataclass(frozen=True, eq=False)
 class _Ball:
-    """Index tensors of one stencil, ready for torch."""
+    """Index tensors of one stencil, ready for torch. M states of level ≤ 1, J jumps."""
 
     stencil: Stencil
-    lookahead: int
-    states: tuple[Tensor, ...]  # per class: states of that class
+    states: tuple[Tensor, ...]  # per class: states of that class that the network sees
     labels: tuple[Tensor, ...]  # per class: (M_c, n_env) labels of the environment
     out_labels: tuple[Tensor, ...]  # per class: (M_c, n_out) labels the vectors belong to
     frames: tuple[Tensor, ...]  # per class: (M_c, 3, 3)
-    edges: tuple[
-        tuple[Tensor, Tensor, Tensor], ...
-    ]  # per class: parent, jump, position of the child among states of the class
+    edges: tuple[tuple[Tensor, Tensor, Tensor], ...]  # per class: start, path, place of the end among the states
     jump_vectors: Tensor  # (n_inner, J, 3) displacement of the labelled atom
     mover: Tensor  # (n_inner, J)
     next_state: Tensor  # (n_inner, J)
@@ -55,37 +58,45 @@ class _Ball:
 
 @dataclass(eq=False)
 class Relaxation:
-    """A relaxation model: the network v, the number of look-ahead steps, and the model rates they use.
+    """A relaxation model: the network v, the paths that are followed, and the model rates they use.
 
     Attributes
     ----------
     network : JumpNetwork
     environment : CarrierEnvironment
-    field : EquivariantField
-        The network v.
+    field : Module or None
+        The network v (:class:`EquivariantField`, or a linear :class:`ClusterField`); None: v = 0.
     lookahead : int
-        Steps of the Poisson equation, ≥ 0.
+        Jumps that are followed with the rates of the model: 0, 1 or 2.
     rates : Rates or None
         Model rates for the look-ahead; not needed for 0.
+    closure : Closure or None
+        Learned factors of the paths; None: the Poisson equation exactly, with v on the rim.
     report : dict
         How it was trained and what it reached.
     """
 
     network: JumpNetwork
     environment: CarrierEnvironment
-    field: EquivariantField
+    field: nn.Module | None
     lookahead: int = 1
     rates: Rates | None = None
-    report: dict[str, Any] = field(default_factory=dict)
-    _balls: dict[tuple[int, torch.dtype], _Ball] = field(default_factory=dict, repr=False)
+    closure: Closure | None = None
+    report: dict[str, Any] = dataclass_field(default_factory=dict)
+    _balls: dict[tuple[int, torch.dtype], _Ball] = dataclass_field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if self.lookahead < 0:
-            raise KinosonError(f"found lookahead={self.lookahead}; expected 0 or more steps; correct it")
+        if not 0 <= self.lookahead <= MAX_LOOKAHEAD:
+            raise KinosonError(
+                f"found lookahead={self.lookahead}; expected 0 or more jumps, at most {MAX_LOOKAHEAD}; what lies "
+                "farther is what correct() adds"
+            )
         if self.lookahead > 0 and self.rates is None:
             raise KinosonError(
                 f"found lookahead={self.lookahead} without model rates; expected a model and a temperature; pass them"
             )
+        if self.lookahead == 0 and self.field is None:
+            raise KinosonError("found neither a network nor a look-ahead; expected one of them; raise hidden=")
 
     @classmethod
     def create(
@@ -94,12 +105,15 @@ class Relaxation:
         *,
         rates: Rates | None = None,
         lookahead: int = 1,
+        closure: str = "learned",
         cutoff: float | None = None,
         hidden: int = 24,
         n_blocks: int = 2,
+        gates: int = 32,
+        form: str = "network",
         seed: int = 0,
     ) -> Relaxation:
-        """Make an untrained relaxation: y = 0 for ``lookahead=0``, the bias for 1.
+        """Make an untrained relaxation: y = 0 for ``lookahead=0``, the bias for 1, its next order for 2.
 
         Parameters
         ----------
@@ -108,35 +122,100 @@ class Relaxation:
         rates
             Model rates, needed for look-ahead.
         lookahead
-            Number of steps.
+            Number of jumps, 0 to 2. With m, the rates of the states up to m jumps away are needed in an evaluation.
+        closure
+            ``"learned"`` or ``"exact"``.
         cutoff
             Reach of the environment, Å; default twice the shortest jump.
-        hidden, n_blocks, seed
-            See :class:`EquivariantField`.
+        hidden, n_blocks
+            See :class:`EquivariantField`; ``hidden=0``: no network.
+        gates
+            Width of the gates of a learned closure; 0: one factor per species and kind of path.
+        form
+            ``"network"``, ``"clusters"`` (linear in the counts of pairs and triplets around the carrier), or
+            ``"scaled-bias"`` (no network, no gates: a factor per species).
+        seed
+            Of the initial weights.
         """
+        if closure not in CLOSURES:
+            raise KinosonError(f"found closure={closure!r}; expected one of {CLOSURES}; choose one")
+        if form not in FORMS:
+            raise KinosonError(f"found form={form!r}; expected one of {FORMS}; choose one")
         environment = CarrierEnvironment.build(network, cutoff=cutoff)
-        net = EquivariantField(environment, network, hidden=hidden, n_blocks=n_blocks, seed=seed)
-        return cls(network, environment, net, lookahead, rates)
+        net: nn.Module | None = None
+        if form == "clusters":
+            from ase_kinoson.kinosons.cluster_field import ClusterField
+
+            net, gates = ClusterField(environment, network), 0
+        elif form == "scaled-bias":
+            gates, closure, lookahead = 0, "learned", max(lookahead, 1)
+        elif hidden:
+            net = EquivariantField(environment, network, hidden=hidden, n_blocks=n_blocks, seed=seed)
+        factors = None
+        if closure == "learned" and 0 < lookahead <= MAX_LOOKAHEAD:
+            factors = Closure(len(network.supercell.species), lookahead, hidden=gates, seed=seed)
+        return cls(network, environment, net, lookahead, rates, factors)
+
+    @property
+    def form(self) -> str:
+        """``"network"``, ``"clusters"`` or ``"scaled-bias"``."""
+        if self.field is None:
+            return "scaled-bias" if self.closure is None or not self.closure.hidden else "network"
+        return "network" if isinstance(self.field, EquivariantField) else "clusters"
+
+    @property
+    def modules(self) -> nn.ModuleDict:
+        """All that is trained."""
+        parts = {"field": self.field, "closure": self.closure}
+        return nn.ModuleDict({k: v for k, v in parts.items() if v is not None})
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of the network and of the closure."""
+        return self.modules.parameters()
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating-point type of the network."""
-        return next(self.field.parameters()).dtype
+        """Floating-point type of the arithmetic."""
+        return next((p.dtype for p in self.parameters()), torch.float32)
 
     def to(self, dtype: torch.dtype) -> Relaxation:
-        """Return a copy whose network has another floating-point type."""
-        import copy
+        """Return a copy with another floating-point type."""
+        net = None if self.field is None else copy.deepcopy(self.field).to(dtype)
+        factors = None if self.closure is None else copy.deepcopy(self.closure).to(dtype)
+        return replace(self, field=net, closure=factors, report=dict(self.report), _balls={})
 
-        return Relaxation(
-            self.network,
-            self.environment,
-            copy.deepcopy(self.field).to(dtype),
-            self.lookahead,
-            self.rates,
-            dict(self.report),
-        )
+    def on(self, network: JumpNetwork, rates: Rates | None) -> Relaxation:
+        """Use the relaxation with the same jumps on another supercell, and with other rates.
+
+        Raises
+        ------
+        ModelError
+            If the jumps or species differ, or the environment fits into one of the cells only.
+        """
+        self.check(network)
+        environment = CarrierEnvironment.build(network, cutoff=self.environment.cutoff)
+        if environment.is_wrapped != self.environment.is_wrapped:
+            raise ModelError(
+                f"found a relaxation made on {self.network.supercell.n_sites} sites for {network.supercell.n_sites} "
+                "sites; expected its environment to fit into both cells or neither; make it on the second cell"
+            )
+        return replace(self, network=network, environment=environment, rates=rates, report=dict(self.report), _balls={})
+
+    def check(self, network: JumpNetwork) -> None:
+        """Raise :class:`ModelError` if this relaxation does not belong to the jumps."""
+        own = self.network
+        if own.fingerprint != network.fingerprint or own.supercell.species != network.supercell.species:
+            raise ModelError(
+                f"found a relaxation for {own!r} and {own.supercell.species[1:]}; expected the jumps and species "
+                f"asked for, {network!r} and {network.supercell.species[1:]}; train one for this network"
+            )
 
     # -- the ball of states ---------------------------------------------------------------------------------------
+
+    @property
+    def _far(self) -> bool:
+        """Whether the network stands on the rim of a ball of two jumps."""
+        return self.lookahead == 2 and self.closure is None and self.field is not None
 
     def ball(self, basis_site: int) -> _Ball:
         """Tables of the states around a carrier on ``basis_site``, built once."""
@@ -146,12 +225,17 @@ class Relaxation:
         return self._balls[key]
 
     def _build_ball(self, basis_site: int) -> _Ball:
-        stencil = Stencil.build(self.environment, self.network, basis_site=basis_site, depth=self.lookahead + 1)
+        depth = self.lookahead + 1
+        seen = depth if self.lookahead < 2 or self._far else 2
+        stencil = Stencil.build(self.environment, self.network, basis_site=basis_site, depth=depth, seen=seen)
         kinds = self.environment.class_of_basis[stencil.carrier_basis]
         mobile = self.network.supercell.alloy.mobile_basis
         interstitial = self.network.mechanism == "interstitial"
         states, labels, outs, frames, edges = [], [], [], [], []
-        n_inner = len(stencil.next_state)
+        first = int((stencil.level <= 1).sum())
+        ends = stencil.next_state[:first]  # of paths of one jump
+        if self._far:
+            ends = np.where(ends[..., None] >= 0, stencil.next_state[ends], -1).reshape(first, -1)
         for c, kind in enumerate(self.environment.classes):
             own = np.flatnonzero(kinds == c)
             env = np.array([stencil.environment[m] for m in own], dtype=np.int64).reshape(len(own), kind.n_sites)
@@ -159,18 +243,18 @@ class Relaxation:
             out = np.full((len(own), 1), stencil.carrier_slot) if interstitial else env[:, slots]
             place = np.full(stencil.n_states, -1)
             place[own] = np.arange(len(own))
-            child = np.where(stencil.next_state >= 0, place[stencil.next_state], -1)
-            parent, jump = np.nonzero(child >= 0)
+            end = np.where(ends >= 0, place[ends], -1)
+            start, path = np.nonzero(end >= 0)
             states.append(torch.as_tensor(own))
             labels.append(torch.as_tensor(env))
             outs.append(torch.as_tensor(out))
             frames.append(torch.as_tensor(self.environment.frames[stencil.carrier_basis[own]], dtype=self.dtype))
-            edges.append((torch.as_tensor(parent), torch.as_tensor(jump), torch.as_tensor(child[parent, jump])))
+            edges.append((torch.as_tensor(start), torch.as_tensor(path), torch.as_tensor(end[start, path])))
+        n_inner = len(stencil.next_state)
         vectors = self.network.vectors[stencil.carrier_basis[:n_inner]]
         sign = 1.0 if interstitial else -1.0
         return _Ball(
             stencil,
-            self.lookahead,
             tuple(states),
             tuple(labels),
             tuple(outs),
@@ -181,16 +265,22 @@ class Relaxation:
             torch.as_tensor(np.maximum(stencil.next_state, 0)),
         )
 
-    def inner_rates(self, basis_site: int, occupations: NDArray, carriers: ArrayLike) -> NDArray[np.float64]:
-        """Model rates of the states whose jumps the look-ahead needs, s⁻¹, shape (n, n_inner, J)."""
+    def inner_rates(self, basis_site: int, occupations: NDArray, carriers: ArrayLike) -> InnerRates:
+        """Model rates of the states whose jumps the look-ahead needs, shape (n, n_inner, J)."""
         stencil = self.ball(basis_site).stencil
-        if self.rates is None:
-            return np.zeros((len(occupations), 0, self.network.n_jumps))
-        occ, where = stencil.inner_states(occupations, carriers, levels=self.lookahead)
-        n, m = where.shape
-        return self.rates(occ.reshape(n * m, -1), where.reshape(-1)).reshape(n, m, -1)
+        if self.rates is None or self.lookahead == 0:
+            return InnerRates.none(len(occupations), self.network.n_jumps)
+        shape = (len(occupations), int((stencil.level <= self.lookahead).sum()), self.network.n_jumps)
+        forward, backward = np.zeros(shape), np.zeros(shape)
+        for m, occ, where in stencil.visit(occupations, carriers, levels=self.lookahead):
+            forward[:, m], backward[:, m] = self.rates.with_reverse(occ, where)
+        return InnerRates(forward, backward)
 
-    def ball_fields(self, ball: _Ball, codes: Tensor, probabilities: Tensor | None) -> Tensor:
+    def paths(self, ball: _Ball, inner: InnerRates) -> Paths | None:
+        """Weights of the paths that are followed; None for ``lookahead=0``."""
+        return Paths.of(ball.stencil, self.network, inner, jumps=self.lookahead, dtype=self.dtype)
+
+    def ball_fields(self, ball: _Ball, codes: Tensor, paths: Paths | None) -> Tensor:
         """Relaxation of every labelled atom in state 0 and in the states one jump away.
 
         Parameters
@@ -199,49 +289,58 @@ class Relaxation:
             Tables for the basis site of the carriers.
         codes : Tensor of int64, shape (n, n_window)
             Species codes in the window.
-        probabilities : Tensor or None, shape (n, n_inner, J)
-            Jump probabilities p_k of the inner states; None for ``lookahead=0``.
+        paths : Paths or None
+            Weights of the paths; None for ``lookahead=0``.
 
         Returns
         -------
-        Tensor, shape (n, n_inner_1, n_window, 3)
+        Tensor, shape (n, n_first, n_window, 3)
             Å; states in stencil order up to level 1.
         """
         n, n_window = codes.shape
         stencil = ball.stencil
-        n_first = int((stencil.level <= 1).sum())
-        vectors = []
-        for c, (own, env, frame) in enumerate(zip(ball.states, ball.labels, ball.frames, strict=True)):
-            around = codes[:, env].reshape(n * len(own), -1)
-            v = self.field(around, c).view(n, len(own), -1, 3)
-            vectors.append(torch.einsum("bmsj,mij->bmsi", v, frame))
-        if self.lookahead == 0:
-            y = codes.new_zeros((n, stencil.n_states * n_window, 3), dtype=self.dtype)
-            for own, out, v in zip(ball.states, ball.out_labels, vectors, strict=True):
-                index = (own[:, None] * n_window + out).reshape(-1)
-                y = y.index_add(1, index, v.reshape(n, -1, 3))
-            y = y.view(n, stencil.n_states, n_window, 3)[:, :n_first]
-            return self._without_carrier(ball, y)
-        assert probabilities is not None
-        n_inner = probabilities.shape[1]
-        y = self._next_displacement(ball, probabilities, n_window)
-        for (parent, jump, child), out, v in zip(ball.edges, ball.out_labels, vectors, strict=True):
-            p = probabilities[:, parent, jump]
-            index = (parent[:, None] * n_window + out[child]).reshape(-1)
-            y = y.index_add(1, index, (p[:, :, None, None] * v[:, child]).reshape(n, -1, 3))
-        y = self._without_carrier(ball, y.view(n, n_inner, n_window, 3))
-        for step in range(1, self.lookahead):
-            n_inner = int((stencil.level <= self.lookahead - step).sum())
-            p = probabilities[:, :n_inner]
-            base = self._next_displacement(ball, p, n_window).view(n, n_inner, n_window, 3)
-            y = base + torch.einsum("bmk,bmkwx->bmwx", p, y[:, ball.next_state[:n_inner]])
-        return y
+        first = int((stencil.level <= 1).sum())
+        y = codes.new_zeros((n, first * n_window, 3), dtype=self.dtype)
+        if self.field is not None:
+            ends = None
+            if paths is not None:
+                ends = (paths.onward if self._far else paths.probability).reshape(n, first, -1)  # type: ignore[union-attr]
+            parts = zip(ball.states, ball.labels, ball.out_labels, ball.frames, ball.edges, strict=True)
+            for c, (own, env, out, frame, (start, path, end)) in enumerate(parts):
+                around = codes[:, env].reshape(n * len(own), -1)
+                v = torch.einsum("bmsj,mij->bmsi", self.field(around, c).view(n, len(own), -1, 3), frame)
+                if ends is None:
+                    index = (own[:, None] * n_window + out).reshape(-1)
+                    near = index < first * n_window
+                    y = y.index_add(1, index[near], v.reshape(n, -1, 3)[:, near])
+                else:
+                    index = (start[:, None] * n_window + out[end]).reshape(-1)
+                    weight = ends[:, start, path, None, None]
+                    y = y.index_add(1, index, (weight * v[:, end]).reshape(n, -1, 3))
+        y = self._without_carrier(ball, y.view(n, first, n_window, 3))
+        return y if paths is None else y + self._along_paths(ball, codes, paths)
 
-    def _next_displacement(self, ball: _Ball, probabilities: Tensor, n_window: int) -> Tensor:
-        n, n_inner, _ = probabilities.shape
-        y = probabilities.new_zeros((n, n_inner * n_window, 3))
-        index = (torch.arange(n_inner)[:, None] * n_window + ball.mover[:n_inner]).reshape(-1)
-        return y.index_add(1, index, (probabilities[..., None] * ball.jump_vectors[:n_inner]).reshape(n, -1, 3))
+    def _along_paths(self, ball: _Ball, codes: Tensor, paths: Paths) -> Tensor:
+        """Displacements of the jumps that are followed, with the factors of the closure."""
+        n, n_window = codes.shape
+        first = paths.probability.shape[1]
+        mover = ball.mover[:first]
+        behind = ball.next_state[:first]
+        two = self.lookahead == 2
+        weight: Tensor
+        onward: Tensor | None
+        if self.closure is not None:
+            weight, onward = self.closure(paths, codes[:, mover], codes[:, ball.mover[behind]] if two else None)
+        else:
+            weight, onward = (paths.direct, paths.onward) if two else (paths.probability, None)  # type: ignore[assignment]
+        y = codes.new_zeros((n, first * n_window, 3), dtype=self.dtype)
+        offset = torch.arange(first) * n_window
+        index = (offset[:, None] + mover).reshape(-1)
+        y = y.index_add(1, index, (weight[..., None] * ball.jump_vectors[:first]).reshape(n, -1, 3))
+        if onward is not None:
+            index = (offset[:, None, None] + ball.mover[behind]).reshape(-1)
+            y = y.index_add(1, index, (onward[..., None] * ball.jump_vectors[behind]).reshape(n, -1, 3))
+        return y.view(n, first, n_window, 3)
 
     def _without_carrier(self, ball: _Ball, y: Tensor) -> Tensor:
         """In a cell smaller than the environment the vacancy sees its own images; they are no atoms."""
@@ -250,13 +349,6 @@ class Relaxation:
         keep = torch.ones(y.shape[2], dtype=y.dtype)
         keep[ball.stencil.carrier_slot] = 0.0
         return y * keep[:, None]
-
-    def probabilities(self, rates: NDArray) -> Tensor | None:
-        """Jump probabilities W/Γ as a tensor; None for ``lookahead=0``. A state without jumps stays where it is."""
-        if self.lookahead == 0:
-            return None
-        total = rates.sum(axis=-1, keepdims=True)
-        return torch.as_tensor(np.divide(rates, total, out=np.zeros_like(rates), where=total > 0), dtype=self.dtype)
 
     @torch.no_grad()
     def __call__(self, occupations: NDArray, carriers: ArrayLike) -> NDArray[np.float64]:
@@ -269,8 +361,8 @@ class Relaxation:
             ball = self.ball(int(b))
             stencil = ball.stencil
             codes = torch.as_tensor(stencil.window(occupations[rows], c[rows]))
-            p = self.probabilities(self.inner_rates(int(b), occupations[rows], c[rows]))
-            y = self.ball_fields(ball, codes, p)[:, 0].double().numpy()
+            paths = self.paths(ball, self.inner_rates(int(b), occupations[rows], c[rows]))
+            y = self.ball_fields(ball, codes, paths)[:, 0].double().numpy()
             sites = cell.neighbors(c[rows], stencil.window_basis, stencil.window_cells)
             result[rows[:, None], sites] = y
         return result
@@ -285,14 +377,17 @@ class Relaxation:
             "network": self.network.fingerprint,
             "species": list(self.network.supercell.species),
             "cutoff": self.environment.cutoff,
-            "hidden": self.field.hidden,
-            "n_blocks": self.field.n_blocks,
+            "form": self.form,
+            "hidden": getattr(self.field, "hidden", 0),
+            "n_blocks": getattr(self.field, "n_blocks", 0),
             "lookahead": self.lookahead,
+            "closure": "exact" if self.closure is None else "learned",
+            "gates": 0 if self.closure is None else self.closure.hidden,
             "temperature_K": self.rates.temperature_K if self.rates else None,
             "attempt_frequency": self.rates.attempt_frequency if self.rates else None,
             "report": self.report,
         }
-        write_model(path, about, save({k: v.contiguous() for k, v in self.field.state_dict().items()}))
+        write_model(path, about, save({k: v.contiguous() for k, v in self.modules.state_dict().items()}))
 
     @classmethod
     def load(
@@ -344,13 +439,16 @@ class Relaxation:
             rates=rates,
             lookahead=about["lookahead"],
             cutoff=about["cutoff"],
+            form=about["form"],
             hidden=about["hidden"],
             n_blocks=about["n_blocks"],
+            closure=about["closure"],
+            gates=about["gates"],
         )
         if any(t.dtype == torch.float64 for t in tensors.values()):
             made = made.to(torch.float64)
         try:
-            made.field.load_state_dict(tensors)
+            made.modules.load_state_dict(tensors)
         except RuntimeError as error:
             raise ModelError(
                 f"the weights in {stem.name} do not fit this supercell ({error}); expected those of its JSON file; "

@@ -13,9 +13,10 @@ from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.statistics import Quantity
 from ase_kinoson.kinosons.table import KinosonTable
 
-__all__ = ["BOUND", "ESTIMATE", "EXACT", "NO_BOUND", "Transport"]
+__all__ = ["BOUND", "ESTIMATE", "EXACT", "KMC", "NO_BOUND", "Transport"]
 
 BOUND, ESTIMATE, EXACT, NO_BOUND = "bound", "estimate", "exact", "not a bound"
+KMC = "kmc"
 
 
 @dataclass(frozen=True, eq=False)

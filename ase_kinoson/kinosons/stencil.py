@@ -9,6 +9,7 @@ field of any state in the ball is then a field over these labels, and Δ_k y of 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,8 @@ class Stencil:
     environment : tuple of ndarray, shape (n_env,) per state
         For every state, the label of the occupant of each environment site of its carrier.
     next_state : ndarray of int, shape (n_inner, J)
-        State after each jump, for states inside the ball (level < depth); −1 where there is no jump.
+        State after each jump, for states inside the ball (level < depth); −1 where there is no jump or the state is
+        not kept.
     mover : ndarray of int, shape (n_inner, J)
         Label of the atom that each jump moves (for an interstitial: of the carrier).
     """
@@ -63,7 +65,15 @@ class Stencil:
     mover: NDArray[np.int64]
 
     @classmethod
-    def build(cls, environment: CarrierEnvironment, network: JumpNetwork, *, basis_site: int, depth: int) -> Stencil:
+    def build(
+        cls,
+        environment: CarrierEnvironment,
+        network: JumpNetwork,
+        *,
+        basis_site: int,
+        depth: int,
+        seen: int | None = None,
+    ) -> Stencil:
         """Walk all sequences of up to ``depth`` jumps once and tabulate where every occupant goes.
 
         Parameters
@@ -76,6 +86,9 @@ class Stencil:
             Where the carrier of state 0 sits.
         depth
             Radius of the ball, ≥ 1.
+        seen
+            Keep only states within this many jumps; default ``depth``. The jumps of all states inside ``depth`` are
+            kept, so with ``seen = depth - 1`` the last of them lead to states without a number (−1).
         """
         cell = network.supercell
         root = int(basis_site)
@@ -111,6 +124,8 @@ class Stencil:
             next_state.append(line)
             movers.append(who)
             m += 1
+        kept = sum(x <= (depth if seen is None else seen) for x in level)
+        states, level = states[:kept], level[:kept]
         labels = []
         for carrier, moved in states:
             around = environment.sites(np.array([carrier]), carrier % cell.alloy.n_basis)[0]
@@ -127,7 +142,7 @@ class Stencil:
             np.array([c % cell.alloy.n_basis for c, _ in states]),
             np.array(level),
             tuple(np.searchsorted(window, x) for x in labels),
-            np.array(next_state, dtype=np.int64),
+            np.where(np.array(next_state) < kept, np.array(next_state, dtype=np.int64), -1),
             np.where(who_array >= 0, np.searchsorted(window, np.maximum(who_array, 0)), -1),
         )
 
@@ -147,25 +162,41 @@ class Stencil:
         sites = self.network.supercell.neighbors(c, self.window_basis, self.window_cells)
         return occupations[np.arange(len(c))[:, None], sites].astype(np.int64)
 
-    def inner_states(self, occupations: NDArray, carriers: ArrayLike, *, levels: int) -> tuple[NDArray, NDArray]:
-        """Full occupations of all states reached by fewer than ``levels + 1`` jumps, in stencil order.
+    def visit(
+        self, occupations: NDArray, carriers: ArrayLike, *, levels: int
+    ) -> Iterator[tuple[int, NDArray, NDArray[np.int64]]]:
+        """Go through all states reached by up to ``levels`` jumps, one after the other and in place.
 
-        Returns
-        -------
-        occupations : ndarray, shape (n, n_inner, n_sites)
-        carriers : ndarray of int, shape (n, n_inner)
+        The arrays that are yielded change with the next step and must not be written to; nothing is copied, so that
+        the cost does not grow with the supercell.
+
+        Yields
+        ------
+        number : int
+            State of the stencil.
+        occupations : ndarray, shape (n, n_sites)
+        carriers : ndarray of int, shape (n,)
         """
-        c = np.asarray(carriers, dtype=np.int64)
-        count = int((self.level <= levels).sum())
-        occ = np.empty((len(c), count, occupations.shape[1]), dtype=occupations.dtype)
-        where = np.empty((len(c), count), dtype=np.int64)
-        done = np.zeros(count, dtype=bool)
-        occ[:, 0], where[:, 0], done[0] = occupations, c, True
-        for m in range(count):
+        occ = np.array(occupations)
+        start = np.asarray(carriers, dtype=np.int64)
+        rows = np.arange(len(start))
+        done = self.level > levels
+
+        def walk(m: int, c: NDArray) -> Iterator[tuple[int, NDArray, NDArray]]:
+            yield m, occ, c
             if self.level[m] >= levels:
-                break
+                return
+            targets = self.network.targets(c)
             for k, child in enumerate(self.next_state[m]):
-                if child >= 0 and not done[child]:
-                    occ[:, child], where[:, child] = self.network.apply(occ[:, m], where[:, m], np.full(len(c), k))
-                    done[child] = True
-        return occ, where
+                # parents of the level above only: a path of that length exists to every state
+                if child < 0 or done[child] or self.level[child] != self.level[m] + 1:
+                    continue
+                done[child] = True
+                t = targets[:, k]
+                here, there = occ[rows, c], occ[rows, t]
+                occ[rows, c], occ[rows, t] = there, here
+                yield from walk(int(child), t)
+                occ[rows, c], occ[rows, t] = here, there
+
+        done[0] = True
+        yield from walk(0, start)

@@ -1,48 +1,47 @@
-"""Minimising Λ[y]: the network learns the relaxation by lowering the upper bound itself.
+"""Minimising Λ[y]: the relaxation learns by lowering the upper bound itself.
 
-The loss is the mean of Λ_q[y]/Λ_q[0] over the vacancy, every species and every tracer. It is an average over
-equilibrium states of
-the very rates that it uses; other states would minimise another functional.
+First what is linear, in closed form; then the factors of the paths, which cost little; then the network. See
+:mod:`.objective` for the loss. Training states are equilibrium states of the very rates that are used, and fresh ones
+replace old ones as training goes.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import nn
 from tqdm import tqdm
 
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
-from ase_kinoson.errors import KinosonError, StatesError
+from ase_kinoson.errors import ModelError, StatesError
 from ase_kinoson.kinetics.rates import Rates, RateSource
-from ase_kinoson.kinetics.sampling import sample_states
-from ase_kinoson.kinosons.functional import relaxed_displacements, species_sums
+from ase_kinoson.kinetics.sampling import MonteCarlo, sample_states
+from ase_kinoson.kinosons.field import EquivariantField
+from ase_kinoson.kinosons.galerkin import solve_linear
+from ase_kinoson.kinosons.objective import Objective
+from ase_kinoson.kinosons.paths import Paths
 from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.verdict import check_temperature
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
-__all__ = ["train_relaxation"]
+__all__ = ["fine_tune", "train_relaxation"]
 
 _log = logging.getLogger(__name__)
 
+GATE_RATE = 1e-2
+"""Step size of the factors of paths; the network's is an argument."""
 
-@dataclass(frozen=True, eq=False)
-class _Pool:
-    """Training states of one basis site with their model rates."""
-
-    basis_site: int
-    codes: Tensor  # (n, n_window)
-    probabilities: Tensor | None  # (n, n_inner, J)
-    rates: Tensor  # (n, J), in units of the mean escape rate
-    weights: Tensor  # (n,), mean 1 over the whole pool
+REFRESH_SWEEPS = 10
+"""Monte Carlo sweeps between the training states of two epochs."""
 
 
 def train_relaxation(
@@ -51,16 +50,23 @@ def train_relaxation(
     model: Any,
     *,
     temperature_K: float | None = None,
-    lookahead: int = 1,
+    lookahead: int = 2,
+    closure: str = "learned",
+    form: str = "network",
     seed: int = 0,
     states: States | None = None,
     n_states: int = 2048,
     epochs: int = 8,
+    closure_epochs: int = 8,
+    refresh: float = 0.25,
+    patience: int | None = None,
     batch_size: int = 32,
     hidden: int = 24,
     n_blocks: int = 2,
+    gates: int = 32,
     cutoff: float | None = None,
     learning_rate: float = 1.5e-2,
+    ridge: float = 1e-4,
     attempt_frequency: float = DEFAULT_ATTEMPT_FREQUENCY,
     start: Relaxation | None = None,
     progress: bool = False,
@@ -77,18 +83,24 @@ def train_relaxation(
         Barrier model or lattice gas whose rates are cheap.
     temperature_K
         K; not needed for a lattice gas that gives rates.
-    lookahead
-        Steps of the Poisson equation with the model rates, ≥ 0.
+    lookahead, closure, form, hidden, n_blocks, gates, cutoff
+        The relaxation; see :meth:`Relaxation.create`. ``form="scaled-bias"`` and ``"clusters"`` are solved in closed
+        form (Galerkin) and need no epochs; ``hidden=0`` trains the factors of paths alone.
     seed
-        Seed of states, weights and batches.
+        Seed of states, weights and batches: equal seeds give equal results.
     states
         Equilibrium states of the model to train on; default: sampled here by Monte Carlo.
     n_states
         Number of states to sample.
-    epochs, batch_size, learning_rate
-        Adam with a one-cycle schedule.
-    hidden, n_blocks, cutoff
-        The network; see :meth:`Relaxation.create`.
+    epochs, closure_epochs, batch_size, learning_rate
+        Adam with a one-cycle schedule: first ``closure_epochs`` of the factors of paths, then ``epochs`` of all.
+    refresh
+        Share of the training states that fresh Monte Carlo states replace after each epoch of the network. Only for
+        states of the equilibrium ensemble whose energies the model knows.
+    patience
+        Stop a phase after so many epochs without a better validation loss; default: go through all of them.
+    ridge
+        Regularisation of the closed form, relative to the mean curvature.
     attempt_frequency
         s⁻¹; common to all jumps.
     start
@@ -100,11 +112,19 @@ def train_relaxation(
     -------
     Relaxation
         With the weights that were best on the validation states (one fifth, never trained on). Its ``report`` holds the
-        loss Λ[y]/Λ[0] of the untrained and the trained model on them.
+        loss Λ[y]/Λ[0] of the untrained and the trained model on them, and the bound ratio of every quantity.
+
+    Raises
+    ------
+    StatesError
+        If the states are no equilibrium states of the model, or too few.
+    ModelError
+        If model, jumps and ``start`` do not belong together.
     """
     if jumps.supercell != cell:
         jumps = jumps.with_supercell(cell)
     rates = Rates.of(model, jumps, temperature_K=temperature_K, attempt_frequency=attempt_frequency)
+    given = states is not None
     if states is None:
         states = sample_states(
             cell,
@@ -112,11 +132,290 @@ def train_relaxation(
             method="monte-carlo",
             model=rates.source,
             # a gas of rates has no energies and is as random at any temperature
-            temperature_K=temperature_K or 300.0,
+            temperature_K=rates.temperature_K or 300.0,
             # a stream of its own: states that a user samples with the same seed must not be the training states
-            seed=int(np.random.SeedSequence([int(seed), 1]).generate_state(1)[0]),
+            seed=_stream(seed, 1),
             progress=progress,
         )
+    _check_states(states, cell, rates)
+    relaxation = Relaxation.create(
+        jumps,
+        rates=rates,
+        lookahead=lookahead,
+        closure=closure,
+        form=form,
+        cutoff=cutoff,
+        hidden=hidden,
+        n_blocks=n_blocks,
+        gates=gates,
+        seed=seed,
+    )
+    if start is not None:
+        _take_over(relaxation, start)
+    rng = np.random.default_rng(seed)
+    held = _held_out(states, rng)
+    objective = Objective.of(relaxation, states[~held])
+    # each set in units of its own Λ[0], so that the ratio reported has no noise from other states
+    check = Objective.of(relaxation, states[held])
+    run = _Run(relaxation, objective, check, batch_size, patience, rng, progress)
+    if start is None:
+        run.calibrate(ridge)
+    learns_paths = relaxation.closure is not None and relaxation.closure.hidden > 0
+    if learns_paths and closure_epochs:
+        with _without_field(relaxation):
+            run.fit([(_closure(relaxation).parameters(), GATE_RATE)], closure_epochs, "training paths", best_of=False)
+    run.note()
+    if isinstance(relaxation.field, EquivariantField) and epochs:
+        groups = [(relaxation.field.parameters(), learning_rate)]
+        if relaxation.closure is not None:
+            groups.append((relaxation.closure.parameters(), 0.2 * GATE_RATE))
+        chain = None
+        if refresh > 0 and not given and states.ensemble == "equilibrium":
+            chain = _Fresh(states[~held], relaxation, refresh, _stream(seed, 2))
+        run.fit(groups, epochs, "training y", chain=chain)
+    run.finish()
+    relaxation.report |= {
+        "n_training_states": int((~held).sum()),
+        "n_validation_states": int(held.sum()),
+        "seed": int(seed),
+        "ensemble": states.ensemble,
+        "training_keys": states.keys,
+    }
+    return relaxation
+
+
+def fine_tune(
+    relaxation: Relaxation,
+    states: States,
+    barriers: Any,
+    *,
+    temperature_K: float | None = None,
+    epochs: int = 10,
+    batch_size: int = 32,
+    learning_rate: float = 2e-3,
+    attempt_frequency: float = DEFAULT_ATTEMPT_FREQUENCY,
+    seed: int = 0,
+    progress: bool = False,
+) -> Relaxation:
+    """Go on with reference barriers in the functional; the paths keep the rates of the model.
+
+    A fifth of the groups of states validates; where they do not get better, nothing changes. All states given count as
+    seen: a bound evaluated on them is an estimate, so keep those of the evaluation apart.
+
+    Parameters
+    ----------
+    relaxation
+        A trained relaxation; it is left alone.
+    states
+        Equilibrium states of the reference energies, with their weights.
+    barriers
+        Reference barriers of these states.
+    temperature_K
+        K; default that of the relaxation's rates.
+    epochs, batch_size, learning_rate, attempt_frequency, seed, progress
+        As in :func:`train_relaxation`.
+
+    Returns
+    -------
+    Relaxation
+    """
+    own = relaxation.rates
+    if temperature_K is None and own is not None:
+        temperature_K = own.temperature_K
+    rates = Rates.of(barriers, relaxation.network, temperature_K=temperature_K, attempt_frequency=attempt_frequency)
+    check_temperature(states, temperature_K)
+    tuned = relaxation.to(relaxation.dtype)
+    rng = np.random.default_rng(seed)
+    held = _held_out(states, rng)
+    objective = Objective.of(tuned, states[~held], rates=rates)
+    check = Objective.of(tuned, states[held], rates=rates)
+    run = _Run(tuned, objective, check, batch_size, None, rng, progress)
+    run.note()
+    run.fit([(tuned.parameters(), learning_rate)], epochs, "fine-tuning y")
+    run.finish()
+    before = relaxation.report.get("training_keys", [])
+    tuned.report |= {"training_keys": sorted({*before, *states.keys}), "fine_tuned_on": len(states)}
+    return tuned
+
+
+class _Run:
+    """One training: keeps the best weights and the history of the validation loss."""
+
+    def __init__(
+        self,
+        relaxation: Relaxation,
+        objective: Objective,
+        check: Objective,
+        batch_size: int,
+        patience: int | None,
+        rng: np.random.Generator,
+        progress: bool,
+    ) -> None:
+        self.relaxation, self.objective, self.check = relaxation, objective, check
+        self.batch_size, self.patience, self.rng, self.progress = batch_size, patience, rng, progress
+        self.untrained, _ = check.evaluate(relaxation)
+        self.history = [self.untrained]
+        self.best = self.untrained
+        self.weights = copy.deepcopy(relaxation.modules.state_dict())
+
+    def calibrate(self, ridge: float) -> None:
+        """Set what needs no epochs: the scale of the rates, and all that is linear, in closed form."""
+        relaxation = self.relaxation
+        if relaxation.closure is not None:
+            pools = [p for p in self.objective.pools if p.paths is not None]
+            every = Paths.concatenate([p.paths for p in pools if p.paths is not None])
+            relaxation.closure.calibrate(every, torch.cat([p.weights for p in pools]))
+        linear: list[nn.Parameter] = [] if relaxation.closure is None else [relaxation.closure.factor]
+        if relaxation.form == "clusters":
+            linear += list(relaxation.field.parameters())  # type: ignore[union-attr]
+        if linear:
+            # the network starts at zero: leaving it out changes nothing and saves its cost
+            with _without_field(relaxation, isinstance(relaxation.field, EquivariantField)):
+                solve_linear(relaxation, self.objective, linear, ridge=ridge)
+            self.note()
+
+    def note(self) -> float:
+        """Evaluate on the validation states and keep the weights if they are the best so far."""
+        value, _ = self.check.evaluate(self.relaxation)
+        self.history.append(value)
+        if value < self.best:
+            self.best, self.weights = value, copy.deepcopy(self.relaxation.modules.state_dict())
+        return value
+
+    def fit(
+        self,
+        groups: list[tuple[Any, float]],
+        epochs: int,
+        name: str,
+        *,
+        chain: _Fresh | None = None,
+        best_of: bool = True,
+    ) -> None:
+        """Adam with a one-cycle schedule; ``groups`` are parameters and their step sizes."""
+        objective = self.objective
+        params = [{"params": list(p), "lr": rate} for p, rate in groups]
+        every = [p for g in params for p in g["params"]]  # type: ignore[attr-defined]
+        steps = epochs * len(objective.batches(self.batch_size, np.random.default_rng(0)))
+        optimizer = torch.optim.Adam(params)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, [rate for _, rate in groups], total_steps=steps + 1, pct_start=0.15
+        )
+        best = copy.deepcopy([p.detach() for p in every])
+        lowest = self.check.evaluate(self.relaxation)[0]
+        bar = tqdm(total=steps, desc=name, unit="batch", disable=not self.progress)
+        bar.set_postfix({"bound": f"{lowest:.4f}"})
+        waited = 0
+        for epoch in range(epochs):
+            for which, rows in objective.batches(self.batch_size, self.rng):
+                optimizer.zero_grad()
+                loss = objective.loss(self.relaxation, which, rows)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(every, 1.0)
+                optimizer.step()
+                schedule.step()
+                bar.update()
+            value = self.note() if best_of else self.check.evaluate(self.relaxation)[0]
+            bar.set_postfix({"bound": f"{value:.4f}"})
+            waited += 1
+            if value < lowest:
+                lowest, waited, best = value, 0, copy.deepcopy([p.detach() for p in every])
+            if self.patience is not None and waited >= self.patience:
+                break
+            if chain is not None and epoch + 1 < epochs:
+                objective = chain.renew()
+        bar.close()
+        for p, values in zip(every, best, strict=True):
+            p.data = values
+
+    def finish(self) -> None:
+        """Put the best weights back and write the report."""
+        self.relaxation.modules.load_state_dict(self.weights)
+        _, ratios = self.check.evaluate(self.relaxation)
+        self.relaxation.report |= {
+            "untrained_bound_ratio": self.untrained,
+            "trained_bound_ratio": self.best,
+            "bound_ratios": ratios,
+            "history": self.history,
+        }
+        _log.info("relaxation: validation bound ratio %.4f -> %.4f", self.untrained, self.best)
+
+
+class _Fresh:
+    """Training states that go on by Monte Carlo; the oldest make room for new ones."""
+
+    def __init__(self, states: States, relaxation: Relaxation, share: float, seed: int) -> None:
+        assert relaxation.rates is not None
+        self.states, self.relaxation = states, relaxation
+        self.count = max(1, round(share * len(states)))
+        # the last state of every chain
+        last = {int(g): i for i, g in enumerate(states.groups)}
+        self.groups, rows = np.array(list(last)), np.array(list(last.values()))
+        assert states.temperature_K is not None
+        self.chain = MonteCarlo(
+            states.supercell,
+            relaxation.rates.source,
+            states.temperature_K,
+            seed=seed,
+            occupations=states.occupations[rows],
+        )
+
+    def renew(self) -> Objective:
+        """Replace the oldest states by new ones."""
+        kept = self.states[self.count :]
+        occupations, carriers, groups, missing = [kept.occupations], [kept.carriers], [kept.groups], self.count
+        while missing > 0:
+            self.chain.run(REFRESH_SWEEPS)
+            n = min(missing, len(self.groups))
+            occupations.append(self.chain.occupations[:n].copy())
+            carriers.append(self.chain.carriers[:n].copy())
+            groups.append(self.groups[:n])
+            missing -= n
+        old = self.states
+        self.states = States.from_occupations(
+            old.supercell,
+            np.concatenate(occupations),
+            carriers=np.concatenate(carriers),
+            groups=np.concatenate(groups),
+            ensemble=old.ensemble,
+            temperature_K=old.temperature_K,
+            source=old.source,
+        )
+        return Objective.of(self.relaxation, self.states)
+
+
+@contextmanager
+def _without_field(relaxation: Relaxation, when: bool = True) -> Iterator[None]:
+    kept = relaxation.field
+    if when:
+        relaxation.field = None
+    try:
+        yield
+    finally:
+        relaxation.field = kept
+
+
+def _closure(relaxation: Relaxation) -> nn.Module:
+    assert relaxation.closure is not None
+    return relaxation.closure
+
+
+def _stream(seed: int, number: int) -> int:
+    return int(np.random.SeedSequence([int(seed), number]).generate_state(1)[0])
+
+
+def _take_over(relaxation: Relaxation, start: Relaxation) -> None:
+    start.check(relaxation.network)
+    try:
+        relaxation.modules.load_state_dict(start.modules.state_dict())
+    except RuntimeError as error:
+        raise ModelError(
+            f"found a start with lookahead={start.lookahead} and form={start.form!r} for one with "
+            f"lookahead={relaxation.lookahead} and form={relaxation.form!r}; expected the same form, cutoff and "
+            "widths; pass the options it was trained with"
+        ) from error
+
+
+def _check_states(states: States, cell: Supercell, rates: Rates) -> None:
     if states.supercell != cell:
         raise StatesError(
             "the training states belong to another supercell; expected the one to train on; sample them again"
@@ -127,26 +426,7 @@ def train_relaxation(
             "method='monte-carlo'"
         )
     if not isinstance(rates.source, RateSource):
-        check_temperature(states, temperature_K)
-    relaxation = Relaxation.create(
-        jumps, rates=rates, lookahead=lookahead, cutoff=cutoff, hidden=hidden, n_blocks=n_blocks, seed=seed
-    )
-    if start is not None:
-        relaxation.field.load_state_dict(start.field.state_dict())
-    rng = np.random.default_rng(seed)
-    held = _held_out(states, rng)
-    pools, bare = _prepare(relaxation, states[~held], rng)
-    # each set in units of its own Λ[0], so that the ratio reported has no noise from other states
-    check, check_bare = _prepare(relaxation, states[held], rng)
-    _fit(relaxation, pools, bare, check, check_bare, epochs, batch_size, learning_rate, rng, progress)
-    relaxation.report |= {
-        "n_training_states": int((~held).sum()),
-        "n_validation_states": int(held.sum()),
-        "seed": int(seed),
-        "ensemble": states.ensemble,
-        "training_keys": states.keys,
-    }
-    return relaxation
+        check_temperature(states, rates.temperature_K)
 
 
 def _held_out(states: States, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -158,131 +438,3 @@ def _held_out(states: States, rng: np.random.Generator) -> NDArray[np.bool_]:
         )
     chosen = rng.permutation(groups)[: max(1, len(groups) // 5)]
     return np.isin(states.groups, chosen)
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """Λ_q[0] of all quantities, in units of the mean escape rate, and that rate in s⁻¹."""
-
-    escape: float
-    carrier: float
-    collective: NDArray[np.float64]
-
-
-def _prepare(relaxation: Relaxation, states: States, rng: np.random.Generator) -> tuple[list[_Pool], _Scale]:
-    network = relaxation.network
-    basis = network.basis_of(states.carriers)
-    raw = []
-    for b in np.unique(basis):
-        rows = rng.permutation(np.flatnonzero(basis == b))
-        occ, carriers = states.occupations[rows], states.carriers[rows]
-        assert relaxation.rates is not None or relaxation.lookahead == 0
-        ball = relaxation.ball(int(b))
-        if relaxation.lookahead:
-            inner = np.concatenate(
-                [relaxation.inner_rates(int(b), occ[i : i + 64], carriers[i : i + 64]) for i in range(0, len(rows), 64)]
-            )
-            root = inner[:, 0]
-        else:
-            inner = np.zeros((len(rows), 0, network.n_jumps))
-            assert relaxation.rates is not None
-            root = relaxation.rates(occ, carriers)
-        codes = ball.stencil.window(occ, carriers)
-        raw.append((int(b), codes, inner, root, states.weights[rows] * len(states)))
-    total = sum(float((w[:, None] * root).sum()) for *_, root, w in raw) / len(states)
-    if not total > 0:
-        raise KinosonError(
-            "found no jump with a positive rate in the training states; expected at least one; check the rates"
-        )
-    collective = np.zeros(len(network.supercell.species) - 1)
-    for b, codes, _, root, w in raw:
-        ball = relaxation.ball(b)
-        length = np.square(network.vectors[b] @ network.projector).sum(-1)
-        moved = codes[:, ball.mover[0].numpy()]
-        for a in range(len(collective)):
-            collective[a] += float((w[:, None] * root * length * (moved == a + 1)).sum()) / len(states) / total
-    scale = _Scale(total, float(collective.sum()), collective)
-    pools = [
-        _Pool(
-            b,
-            torch.as_tensor(codes),
-            relaxation.probabilities(inner) if relaxation.lookahead else None,
-            torch.as_tensor(root / scale.escape, dtype=relaxation.dtype),
-            torch.as_tensor(w, dtype=relaxation.dtype),
-        )
-        for b, codes, inner, root, w in raw
-    ]
-    return pools, scale
-
-
-def _loss(relaxation: Relaxation, pool: _Pool, rows: Tensor, scale: _Scale) -> Tensor:
-    """Σ over the batch of the weighted mean of Λ_q[y]/Λ_q[0] over all quantities."""
-    ball = relaxation.ball(pool.basis_site)
-    codes = pool.codes[rows]
-    p = None if pool.probabilities is None else pool.probabilities[rows]
-    y = relaxation.ball_fields(ball, codes, p)
-    species = torch.as_tensor(np.flatnonzero(scale.collective > 0) + 1)
-    moved, member = relaxed_displacements(ball, y, codes, species)
-    if relaxation.network.dimension < 3:  # motion across a layer or chain is no diffusion
-        moved = moved @ torch.as_tensor(relaxation.network.projector, dtype=moved.dtype)
-    total, squares = species_sums(moved, member)
-    w = pool.rates[rows] * pool.weights[rows, None]
-    bare = torch.as_tensor(scale.collective[scale.collective > 0], dtype=w.dtype)
-    carrier = (w * total.sum(2).square().sum(-1)).sum() / scale.carrier
-    collective = torch.einsum("bk,bks->s", w, total.square().sum(-1)) / bare
-    tracer = torch.einsum("bk,bks->s", w, squares) / bare
-    parts = torch.cat([carrier[None], collective, tracer])
-    return parts.mean()
-
-
-def _evaluate(relaxation: Relaxation, pools: list[_Pool], scale: _Scale, batch: int) -> float:
-    total, count = 0.0, 0.0
-    with torch.no_grad():
-        for pool in pools:
-            for rows in torch.arange(len(pool.codes)).split(batch):
-                total += float(_loss(relaxation, pool, rows, scale))
-            count += len(pool.codes)
-    return total / count
-
-
-def _fit(
-    relaxation: Relaxation,
-    pools: list[_Pool],
-    scale: _Scale,
-    check: list[_Pool],
-    check_scale: _Scale,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    rng: np.random.Generator,
-    progress: bool,
-) -> None:
-    batches = [(i, rows) for i, pool in enumerate(pools) for rows in torch.arange(len(pool.codes)).split(batch_size)]
-    steps = max(1, epochs * len(batches))
-    optimizer = torch.optim.Adam(relaxation.field.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps + 1, pct_start=0.15)
-    best = untrained = _evaluate(relaxation, check, check_scale, batch_size)
-    weights = copy.deepcopy(relaxation.field.state_dict())
-    history = [untrained]
-    bar = tqdm(total=epochs * len(batches), desc="training y", unit="batch", disable=not progress)
-    bar.set_postfix({"bound": f"{untrained:.4f}"})
-    for _ in range(epochs):
-        order = [torch.as_tensor(rng.permutation(len(pool.codes))) for pool in pools]
-        for index in rng.permutation(len(batches)):
-            which, rows = batches[int(index)]
-            optimizer.zero_grad()
-            loss = _loss(relaxation, pools[which], order[which][rows], scale) / len(rows)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(relaxation.field.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            bar.update()
-        value = _evaluate(relaxation, check, check_scale, batch_size)
-        history.append(value)
-        bar.set_postfix({"bound": f"{value:.4f}"})
-        if value < best:
-            best, weights = value, copy.deepcopy(relaxation.field.state_dict())
-    bar.close()
-    relaxation.field.load_state_dict(weights)
-    relaxation.report |= {"untrained_bound_ratio": untrained, "trained_bound_ratio": best, "history": history}
-    _log.info("relaxation: validation bound ratio %.4f -> %.4f", untrained, best)

@@ -27,13 +27,13 @@ def random_relaxation(network: ak.JumpNetwork, lookahead: int, dtype: torch.dtyp
     rates = ak.Rates.of(ak.SpeciesRates({"Ag": 0.1, "Cu": 1.0}), network)
     made = ak.Relaxation.create(network, rates=rates, lookahead=lookahead, hidden=6, seed=1)
     generator = torch.Generator().manual_seed(3)
-    for p in made.field.parameters():
+    for p in made.parameters():
         p.data = torch.randn(p.shape, generator=generator) * 0.3
     return made.to(dtype)
 
 
 @pytest.mark.parametrize("lattice", CASES)
-@pytest.mark.parametrize("lookahead", [0, 1])
+@pytest.mark.parametrize("lookahead", [0, 1, 2])
 def test_equivariance(lattice, lookahead):
     cell = CASES[lattice]()
     network = ak.JumpNetwork.from_supercell(cell)
@@ -98,5 +98,12 @@ def test_bad_lookahead():
     network = ak.JumpNetwork.from_supercell(CASES["square"]())
     with pytest.raises(KinosonError, match="0 or more"):
         ak.Relaxation.create(network, lookahead=-1)
+    with pytest.raises(KinosonError, match="at most 2"):
+        ak.Relaxation.create(network, lookahead=3)
+    with pytest.raises(KinosonError, match="neither a network nor a look-ahead"):
+        ak.Relaxation.create(network, lookahead=0, hidden=0)
+    for wrong in ({"closure": "none"}, {"form": "linear"}):
+        with pytest.raises(KinosonError, match="choose one"):
+            ak.Relaxation.create(network, lookahead=0, **wrong)
     with pytest.raises(KinosonError, match="without model rates"):
         ak.Relaxation.create(network, lookahead=1)

@@ -48,7 +48,7 @@ NETWORKS = {
     "interstitial in bcc": carbon,
 }
 # the ball of two look-ahead steps is large on dense lattices
-CASES = [(name, lookahead) for name in NETWORKS for lookahead in (0, 1)]
+CASES = [(name, lookahead) for name in NETWORKS for lookahead in (0, 1, 2)]
 CASES += [(name, 2) for name in NETWORKS if name not in ("fcc, 108 sites", "B2, both mobile")]
 
 
@@ -64,13 +64,18 @@ def random_states(network, n, seed):
     return rows, np.array([cell.find_carrier(row) for row in rows])
 
 
-def random_relaxation(network, lookahead, *, seed=0, gas=None):
+def random_relaxation(network, lookahead, *, seed=0, gas=None, closure="learned"):
     """A relaxation with random weights in double precision: y is far from zero everywhere."""
     rates = Rates.of(gas or RandomBarriers(seed=seed), network, temperature_K=1000.0)
-    relaxation = Relaxation.create(network, rates=rates, lookahead=lookahead, hidden=4, n_blocks=1, seed=seed)
+    relaxation = Relaxation.create(
+        network, rates=rates, lookahead=lookahead, hidden=4, n_blocks=1, seed=seed, closure=closure, gates=5
+    )
     relaxation = relaxation.to(torch.float64)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
+        if relaxation.closure is not None:
+            for p in relaxation.closure.parameters():
+                p.copy_(torch.randn(p.shape, generator=generator, dtype=torch.float64) * 0.5)
         for part in relaxation.field.parts:
             part.project.copy_(torch.randn(part.project.shape, generator=generator, dtype=torch.float64))
     return relaxation
@@ -116,6 +121,11 @@ def check_differences(relaxation, *, n=3, seed=5):
 @pytest.mark.parametrize(("name", "lookahead"), CASES)
 def test_differences_equal_those_from_scratch(name, lookahead):
     check_differences(random_relaxation(NETWORKS[name](), lookahead), n=2 if lookahead == 2 else 4)
+
+
+@pytest.mark.parametrize("name", ["honeycomb", "square, 3x3", "interstitial in bcc"])
+def test_differences_with_the_network_on_the_rim(name):
+    check_differences(random_relaxation(NETWORKS[name](), 2, closure="exact"), n=2)
 
 
 def test_differences_with_rates_of_species():
@@ -179,8 +189,13 @@ def test_states_of_the_ball_are_those_the_jumps_reach(name):
         rows = np.flatnonzero(network.basis_of(carriers) == basis)
         stencil = relaxation.ball(int(basis)).stencil
         assert stencil.level[0] == 0 and np.all(np.diff(stencil.level) >= 0)
-        occ, where = stencil.inner_states(occupations[rows], carriers[rows], levels=2)
-        assert occ.shape[1] == stencil.n_states
+        occ = np.full((len(rows), stencil.n_states, cell.n_sites), -1)
+        where = np.full((len(rows), stencil.n_states), -1)
+        visited = []
+        for m, o, c in stencil.visit(occupations[rows], carriers[rows], levels=2):
+            occ[:, m], where[:, m] = o, c
+            visited.append(m)
+        assert sorted(visited) == list(range(stencil.n_states))  # all of them, none twice
         np.testing.assert_array_equal(where % cell.alloy.n_basis, np.tile(stencil.carrier_basis, (len(rows), 1)))
         codes = stencil.window(occupations[rows], carriers[rows])
         for m in range(stencil.n_states):

@@ -20,16 +20,24 @@ if TYPE_CHECKING:
     from ase_kinoson.crystal.supercell import Supercell
     from ase_kinoson.errors import KinosonError, KinosonWarning
     from ase_kinoson.kinetics.five_frequency import FiveFrequency
+    from ase_kinoson.kinetics.kmc import KineticMonteCarlo
     from ase_kinoson.kinetics.lattice_gas import PairBarriers, RandomBarriers, SiteBarriers, SpeciesRates
+    from ase_kinoson.kinetics.neighbors import compute_pairs, draw_neighbors
     from ase_kinoson.kinetics.rates import Rates
     from ase_kinoson.kinetics.sampling import sample_states
     from ase_kinoson.kinetics.weights import energy_drift, reweight
+    from ase_kinoson.kinosons.correction import CorrectedTransport, correct, first_rung
     from ase_kinoson.kinosons.density import KinosonDensity
+    from ase_kinoson.kinosons.derived import interdiffusion, intrinsic_diffusivities, vacancy_wind
     from ase_kinoson.kinosons.exact import exact_transport
+    from ase_kinoson.kinosons.finite_size import extrapolate, finite_size_corrected
+    from ase_kinoson.kinosons.jump_classes import carrying_jumps
     from ase_kinoson.kinosons.relaxation import Relaxation
     from ase_kinoson.kinosons.result import Transport
     from ase_kinoson.kinosons.statistics import Quantity
+    from ase_kinoson.kinosons.temperature_models import compare_slopes, fit_temperature_models
     from ase_kinoson.kinosons.training import fine_tune, train_relaxation
+    from ase_kinoson.kinosons.trajectories import KmcTransport, run_kmc
     from ase_kinoson.kinosons.transport import transport
     from ase_kinoson.study import Study
 
@@ -38,12 +46,15 @@ _PLACES = {
     "BarrierCalculator": "calculators",
     "BarrierModel": "barriers.learned",
     "Barriers": "barriers.reference",
+    "CorrectedTransport": "kinosons.correction",
     "FiveFrequency": "kinetics.five_frequency",
     "JumpNetwork": "crystal.jumps",
+    "KineticMonteCarlo": "kinetics.kmc",
     "KinosonCalculator": "calculators",
     "KinosonDensity": "kinosons.density",
     "KinosonError": "errors",
     "KinosonWarning": "errors",
+    "KmcTransport": "kinosons.trajectories",
     "PairBarriers": "kinetics.lattice_gas",
     "PairEnergy": "barriers.energy",
     "Quantity": "kinosons.statistics",
@@ -58,14 +69,27 @@ _PLACES = {
     "Sublattice": "crystal.alloy",
     "Supercell": "crystal.supercell",
     "Transport": "kinosons.result",
+    "carrying_jumps": "kinosons.jump_classes",
+    "compare_slopes": "kinosons.temperature_models",
     "compute_barriers": "barriers.campaign",
+    "compute_pairs": "kinetics.neighbors",
+    "correct": "kinosons.correction",
+    "draw_neighbors": "kinetics.neighbors",
     "energy_drift": "kinetics.weights",
     "exact_transport": "kinosons.exact",
+    "extrapolate": "kinosons.finite_size",
     "fine_tune": "kinosons.training",
+    "finite_size_corrected": "kinosons.finite_size",
+    "first_rung": "kinosons.correction",
+    "fit_temperature_models": "kinosons.temperature_models",
+    "interdiffusion": "kinosons.derived",
+    "intrinsic_diffusivities": "kinosons.derived",
     "reweight": "kinetics.weights",
+    "run_kmc": "kinosons.trajectories",
     "sample_states": "kinetics.sampling",
     "train_relaxation": "kinosons.training",
     "transport": "kinosons.transport",
+    "vacancy_wind": "kinosons.derived",
 }
 
 __all__ = [
@@ -73,12 +97,15 @@ __all__ = [
     "BarrierCalculator",
     "BarrierModel",
     "Barriers",
+    "CorrectedTransport",
     "FiveFrequency",
     "JumpNetwork",
+    "KineticMonteCarlo",
     "KinosonCalculator",
     "KinosonDensity",
     "KinosonError",
     "KinosonWarning",
+    "KmcTransport",
     "PairBarriers",
     "PairEnergy",
     "Quantity",
@@ -93,14 +120,27 @@ __all__ = [
     "Sublattice",
     "Supercell",
     "Transport",
+    "carrying_jumps",
+    "compare_slopes",
     "compute_barriers",
+    "compute_pairs",
+    "correct",
+    "draw_neighbors",
     "energy_drift",
     "exact_transport",
+    "extrapolate",
     "fine_tune",
+    "finite_size_corrected",
+    "first_rung",
+    "fit_temperature_models",
+    "interdiffusion",
+    "intrinsic_diffusivities",
     "reweight",
+    "run_kmc",
     "sample_states",
     "train_relaxation",
     "transport",
+    "vacancy_wind",
 ]
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -62,6 +62,7 @@ class ClusterField(nn.Module):
     ) -> None:
         super().__init__()
         alloy, length = network.supercell.alloy, float(network.lengths.min())
+        self.n_codes = len(network.supercell.species)
         code = {s: i for i, s in enumerate(network.supercell.species)}
         interstitial = network.mechanism == "interstitial"
         moving = sorted({code[s] for sub in alloy.sublattices if sub.mobile for s in sub.species}, reverse=True)
@@ -123,6 +124,18 @@ class ClusterField(nn.Module):
         """
         return self.parts[kind](codes)
 
+    @torch.no_grad()
+    def occurrence(self, codes: Tensor, kind: int) -> list[Tensor]:
+        """Mean over environments of the squared vectors that each coefficient of a class brings with it.
+
+        Clusters of one coefficient count as independent of each other. Å², like ``parts[kind].parameters()``.
+        """
+        return cast(_ClassClusters, self.parts[kind]).occurrence(codes)
+
+    def own_species(self, kind: int) -> list[Tensor]:
+        """Number of the species that each coefficient of a class is for, like ``parts[kind].parameters()``."""
+        return cast(_ClassClusters, self.parts[kind]).own_species
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # a file knows the cutoffs it was made with; whoever reads it need not
         options = state_dict.get(f"{prefix}options")
@@ -160,9 +173,9 @@ class _ClassClusters(nn.Module):
         others = sorted({c for codes in sites.allowed for c in codes[1:]}, reverse=True)
         one_hot = torch.zeros(sites.n_codes, len(others))
         own = torch.zeros(sites.n_codes, len(sites.moving))
-        for table, codes in ((one_hot, others), (own, sites.moving)):
+        for flags, codes in ((one_hot, others), (own, sites.moving)):
             for column, code in enumerate(codes):
-                table[code, column] = 1.0
+                flags[code, column] = 1.0
         column_of = {code: column for column, code in enumerate(others)}
         n_env, n_own = kind.n_sites, 1 if slots is None else len(sites.moving)
         place = np.zeros(n_env, dtype=np.int64)
@@ -174,6 +187,7 @@ class _ClassClusters(nn.Module):
 
         pairs, triplets = _list_clusters(sites, pair_cutoff, reach)
         rows: list[tuple[int, int, float]] = []  # where in the dense map, which coefficient, how much
+        species: list[int] = []
 
         def fill(orbits: Sequence[_Orbit], n: int) -> int:
             """Give numbers to the coefficients of orbits and list where they stand."""
@@ -186,7 +200,8 @@ class _ClassClusters(nn.Module):
                             for (s, e), v in zip(orbit.clusters, orbit.vectors[:, :, direction], strict=True):
                                 line = self.n_in if column is None else e * len(others) + column
                                 begin = line * width + ((0 if s < 0 else place[s]) * n_own + a) * 3
-                                rows.extend((begin + x, n, v[x]) for x in np.flatnonzero(np.abs(v) > 1e-12))
+                                rows.extend((int(begin + x), n, float(v[x])) for x in np.flatnonzero(np.abs(v) > 1e-12))
+                            species.append(a)
                             n += 1
             return n
 
@@ -196,6 +211,7 @@ class _ClassClusters(nn.Module):
         self.pairs = nn.Parameter(torch.zeros(n_pairs))
         self.triplets = nn.Parameter(torch.zeros(n_all - n_pairs))
         self.width = width
+        self.own_species = list(torch.tensor(species, dtype=torch.int64).split([n_pairs, n_all - n_pairs]))
         arrays = {
             "one_hot": one_hot,
             "own": own,
@@ -224,7 +240,22 @@ class _ClassClusters(nn.Module):
         if len(self.out_slots) == 0:
             return vectors.view(n, -1, 3)
         own = nn.functional.embedding(codes[:, self.out_slots], self.own)
-        return (vectors.view(n, self.n_out, -1, 3) * own[..., None]).sum(2)
+        if own.shape[2] == 1:
+            return vectors.view(n, -1, 3) * own
+        chosen = vectors.view(n, self.n_out, -1, 3).gather(2, own.argmax(2)[..., None, None].expand(-1, -1, 1, 3))
+        return chosen[:, :, 0] * own.sum(2, keepdim=True)
+
+    def occurrence(self, codes: Tensor) -> list[Tensor]:
+        around = nn.functional.embedding(codes, self.one_hot.double()).flatten(1)
+        around = torch.cat([around, around.new_ones((len(codes), 1))], dim=1)
+        if len(self.out_slots):
+            own = nn.functional.embedding(codes[:, self.out_slots], self.own.double()).flatten(1)
+        else:
+            own = around.new_ones((len(codes), 1))
+        share = (around.T @ own / len(codes)).flatten()
+        total = share.new_zeros(len(self.pairs) + len(self.triplets))
+        total = total.index_add(0, self.source, self.value.square() * share[self.target // 3])
+        return list(total.split([len(self.pairs), len(self.triplets)]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +276,7 @@ class _Orbit:
 
 def _list_clusters(sites: _Sites, pair_cutoff: float, reach: float) -> tuple[list[_Orbit], list[_Orbit]]:
     """Orbits of clusters of one site and of two sites; for an interstitial: of none and of one."""
-    kind, position = sites.kind, sites.kind.vectors
+    position = sites.kind.vectors
     distance = np.linalg.norm(position, axis=1)
     near = np.flatnonzero(distance <= pair_cutoff + UNIT)
     if sites.slots is None:
@@ -277,7 +308,9 @@ def _orbits(sites: _Sites, clusters: NDArray[np.int64]) -> list[_Orbit]:
         members = np.flatnonzero(first == key)
         rep = members[own[members] == key][0]
         stay = keys[:, rep] == key
-        basis = _invariant_vectors(kind.rotations[stay], sites.projector, kind.vectors[clusters[rep][clusters[rep] >= 0]])
+        basis = _invariant_vectors(
+            kind.rotations[stay], sites.projector, kind.vectors[clusters[rep][clusters[rep] >= 0]]
+        )
         if basis.shape[1] == 0:
             continue
         carry = [int(np.flatnonzero(keys[:, rep] == own[m])[0]) for m in members]

@@ -192,6 +192,7 @@ def coefficients(
         "collective_correlation_factor": collective_factor,
         "averages": averages,
         "composition": composition,
+        "network": network,
     }
 
 

@@ -5,14 +5,18 @@ solves one linear system, the Galerkin equations H (θ − θ₀) = −g, H the 
 With a ridge λ that keeps θ close to θ₀ they are (H + λ) (θ − θ₀) = −g.
 
 H is never formed. The Lanczos process, which needs gradients of the loss alone, builds an orthonormal basis in which H
-is a small tridiagonal matrix; the solutions in this basis are those of conjugate gradients, for every λ at once, so that
-states left out can choose λ at no cost. All of it is in double precision, whatever the relaxation is in.
+is a small tridiagonal matrix; the solutions in this basis are those of conjugate gradients, for every λ at once, so
+that states left out can choose λ at no cost. All of it is in double precision, whatever the relaxation is in.
+
+Every parameter is first given a unit in which its own curvature is about 1: coefficients of slow and of fast species,
+of frequent and of rare clusters differ by orders of magnitude, and neither the ridge nor the number of steps should
+know.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ase_kinoson.kinosons.cluster_field import ClusterField
 from ase_kinoson.kinosons.objective import CHUNK, Objective
 from ase_kinoson.kinosons.relaxation import Relaxation
 
@@ -33,6 +38,13 @@ LADDER = (1.0, 10.0, 100.0, 1000.0)
 
 FEW = 20
 """With this many states per parameter nothing can be overfitted and the ridge is taken as it is."""
+
+
+SPARSE = 4
+"""One in so many chunks of states gives the units of the parameters."""
+
+SMALL = 8
+"""Up to so many parameters alike are probed one by one."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +60,7 @@ class LinearSolution:
     steps : int
         Dimension of the Krylov space.
     ridge : float
-        Used, relative to the mean curvature.
-    curvature : float
-        Mean curvature of the loss.
+        Used, relative to the curvature of each parameter.
     residual : float
         Norm of the gradient of the loss with its ridge, relative to the first gradient.
     gain : float
@@ -62,7 +72,6 @@ class LinearSolution:
     n_validation: int
     steps: int
     ridge: float
-    curvature: float
     residual: float
     gain: float
 
@@ -89,11 +98,11 @@ def solve_linear(
     parameters
         Parameters of the relaxation.
     ridge
-        Penalty on the squared distance from the present values, relative to the mean curvature.
+        Penalty on the squared distance from the present values, relative to the curvature of each parameter.
     steps
         Largest dimension of the Krylov space; as large as the number of parameters: no limit.
     tolerance
-        Stop when ten more dimensions have lowered the loss by less than this share of the whole gain.
+        Stop when five more dimensions have lowered the loss by less than this share of the whole gain.
     states
         Largest number of states used.
     validate
@@ -116,38 +125,46 @@ def solve_linear(
         for p, values in zip(variables, theta.split(sizes), strict=True):
             p.data = values.reshape(p.shape)
 
-    def gradient(theta: Tensor) -> Tensor:
+    def gradient(theta: Tensor, every: int = 1) -> Tensor:
         put(theta)
-        total = torch.zeros_like(theta)
-        for which, rows in used.chunks():
+        total, n = torch.zeros_like(theta), 0
+        for which, rows in used.chunks(every):
             value = used.objective.loss(twin, which, rows) * len(rows)
             found = torch.autograd.grad(value, variables, materialize_grads=True)
             total += torch.cat([g.reshape(-1) for g in found])
-        return total / len(used)
+            n += len(rows)
+        return total / n
 
-    origin = gradient(start)
-    size = float(origin.norm())
+    origin, some = gradient(start), gradient(start, SPARSE)
+    norm, group = _norms(twin, used.objective, variables)
+    unit = _units(
+        [lambda v: gradient(start + v, SPARSE) - some, lambda v: gradient(start + v) - origin],
+        norm,
+        group,
+    )
+    down = -unit * origin
+    size = float(down.norm())
     if not size > 0:
-        return LinearSolution(len(start), len(used), 0, 0, ridge, 0.0, 0.0, 0.0)
-    curvature = _mean_curvature(lambda v: gradient(start + v) - origin, len(start))
-    krylov = _Krylov(-origin / size, lambda v: gradient(start + v) - origin)
+        put(start)
+        return LinearSolution(len(start), len(used), 0, 0, ridge, 0.0, 0.0)
+    krylov = _Krylov(down / size, lambda v: unit * (gradient(start + unit * v) - origin))
     gains: list[float] = []
     while krylov.grow() and len(krylov.diagonal) < steps:
-        gains.append(krylov.gain(ridge * curvature))
-        if len(gains) > 10 and gains[-1] - gains[-11] < tolerance * gains[-1]:
+        gains.append(krylov.gain(ridge))
+        if len(gains) > 5 and gains[-1] - gains[-6] < tolerance * gains[-1]:
             break
 
     ladder = [ridge * x for x in LADDER] if len(kept) else [ridge]
     losses = []
     for candidate in ladder if len(kept) else []:
-        put(start + size * krylov.solve(candidate * curvature)[0])
+        put(start + size * unit * krylov.solve(candidate)[0])
         with torch.no_grad():
             losses.append(
                 sum(float(kept.objective.loss(twin, w, rows)) * len(rows) for w, rows in kept.chunks()) / len(kept)
             )
     chosen = ladder[int(np.argmin(losses))] if losses else ridge
-    x, residual = krylov.solve(chosen * curvature)
-    put(start + size * x)
+    x, residual = krylov.solve(chosen)
+    put(start + size * unit * x)
     with torch.no_grad():
         for p, double in zip(parameters, variables, strict=True):
             p.copy_(double)
@@ -157,9 +174,8 @@ def solve_linear(
         len(kept),
         len(krylov.diagonal),
         chosen,
-        curvature,
         residual,
-        size**2 * krylov.gain(chosen * curvature, loss=True),
+        size**2 * krylov.gain(chosen, loss=True),
     )
     relaxation.report["linear"] = asdict(solution)
     _log.info("linear solution: %s", solution)
@@ -175,9 +191,10 @@ class _Part:
     def __len__(self) -> int:
         return len(self.objective)
 
-    def chunks(self) -> list[tuple[int, Tensor]]:
-        pools = self.objective.pools
-        return [(w, rows) for w, pool in enumerate(pools) for rows in torch.arange(len(pool.codes)).split(CHUNK)]
+    def chunks(self, every: int = 1) -> list[tuple[int, Tensor]]:
+        """Numbers of pools and rows in them; ``every``: one in so many chunks of each pool."""
+        pools = [torch.arange(len(pool.codes)).split(CHUNK) for pool in self.objective.pools]
+        return [(which, rows) for which, parts in enumerate(pools) for rows in parts[::every] if len(rows)]
 
 
 def _split(objective: Objective, states: int, validate: bool) -> tuple[_Part, _Part]:
@@ -209,10 +226,52 @@ def _double(pool: Any, rows: Tensor) -> Any:
     )
 
 
-def _mean_curvature(apply: Any, n: int) -> float:
-    """Trace of the curvature over the number of parameters, from random signs (Hutchinson)."""
-    signs = torch.randint(0, 2, (3, n), generator=torch.Generator().manual_seed(0)).double() * 2.0 - 1.0
-    return max(sum(float(v @ apply(v)) for v in signs) / (len(signs) * n), 0.0)
+def _norms(relaxation: Relaxation, objective: Objective, variables: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean square of what each parameter adds to the field, up to a factor common to its group, and its group."""
+    norms = [torch.ones(p.numel(), dtype=torch.float64) for p in variables]
+    groups = [-1 - torch.arange(p.numel()) for p in variables]  # by species
+    place = {id(p): i for i, p in enumerate(variables)}
+    field = relaxation.field
+    if isinstance(field, ClusterField):
+        for kind, part in enumerate(field.parts):
+            found = [torch.zeros_like(norms[place[id(p)]]) for p in part.parameters()]
+            for pool in objective.pools:
+                ball = relaxation.ball(pool.basis_site)
+                first = torch.nonzero(ball.states[kind] == 0)[:, 0]
+                for own in first:  # one, or none where the carrier is of another class
+                    for total, more in zip(
+                        found, field.occurrence(pool.codes[:, ball.labels[kind][own]], kind), strict=True
+                    ):
+                        total += more * len(pool.codes)
+            for p, total, own in zip(part.parameters(), found, field.own_species(kind), strict=True):
+                norms[place[id(p)]], groups[place[id(p)]] = total / len(objective), own + kind * field.n_codes
+    return torch.cat(norms), torch.cat(groups)
+
+
+def _units(applies: Sequence[Callable[[Tensor], Tensor]], norm: Tensor, group: Tensor) -> Tensor:
+    """Units of the parameters in which each has a curvature of about 1; 0 for those without effect.
+
+    One probe with random signs gives the mean curvature of a large group (Hutchinson); in small ones, where signs may
+    cancel, every parameter has its own. Probes without effect in the first, cheap form of the curvature try the next.
+    """
+    generator = torch.Generator().manual_seed(0)
+    unit = torch.zeros_like(norm)
+    sets = [torch.nonzero(group == g)[:, 0] for g in group.unique()]
+    for members in [x for own in sets for x in (own[None] if len(own) > SMALL else own[:, None])]:
+        scale = norm[members]
+        if not float(scale.max()) > 0:
+            continue
+        # a cluster that is hardly ever seen is not to be scaled up without end
+        raw = torch.where(scale > 0, (scale + 1e-3 * scale.mean()).rsqrt(), 0.0)
+        signs = torch.randint(0, 2, raw.shape, generator=generator).double() * 2.0 - 1.0
+        probe = torch.zeros_like(norm)
+        probe[members] = signs * raw
+        for apply in applies:
+            curvature = float(probe @ apply(probe)) / len(members)
+            if curvature > 0:
+                unit[members] = raw / curvature**0.5
+                break
+    return unit
 
 
 class _Krylov:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.kinetics.weights import EnergyDrift
 from ase_kinoson.kinosons.coefficients import Averages, Composition
@@ -13,10 +14,10 @@ from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.statistics import Quantity
 from ase_kinoson.kinosons.table import KinosonTable
 
-__all__ = ["BOUND", "ESTIMATE", "EXACT", "KMC", "NO_BOUND", "Transport"]
+__all__ = ["BOUND", "CORRECTED", "ESTIMATE", "EXACT", "KMC", "NO_BOUND", "RATIO", "Transport"]
 
 BOUND, ESTIMATE, EXACT, NO_BOUND = "bound", "estimate", "exact", "not a bound"
-KMC = "kmc"
+KMC, CORRECTED, RATIO = "kmc", "corrected", "ratio estimate"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,7 @@ class Transport:
         The averages behind the coefficients and their resamples.
     composition : Composition or None
         Species and their fractions.
+    network : JumpNetwork or None
     """
 
     species: tuple[str, ...]
@@ -92,6 +94,7 @@ class Transport:
     relaxation: Relaxation | None = field(default=None, repr=False)
     averages: Averages | None = field(default=None, repr=False)
     composition: Composition | None = field(default=None, repr=False)
+    network: JumpNetwork | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Every number with unit, error and kind, ready for JSON."""

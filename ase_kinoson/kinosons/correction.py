@@ -1,0 +1,474 @@
+"""From bounds to the coefficients themselves.
+
+The residual ladder on a model's rates, and its first rung on reference barriers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ase_kinoson.crystal.jumps import JumpNetwork
+from ase_kinoson.crystal.states import States
+from ase_kinoson.errors import KinosonError, KinosonWarning, StatesError
+from ase_kinoson.kinetics.rates import Rates, RateSource
+from ase_kinoson.kinetics.sampling import sample_states
+from ase_kinoson.kinosons.coefficients import Averages, Composition, coefficients
+from ase_kinoson.kinosons.functional import jump_terms
+from ase_kinoson.kinosons.ladder import Ladder, Rungs
+from ase_kinoson.kinosons.moments import follow, pairs_of_neighbors
+from ase_kinoson.kinosons.relaxation import Relaxation
+from ase_kinoson.kinosons.result import BOUND, CORRECTED, ESTIMATE, RATIO, Transport
+from ase_kinoson.kinosons.statistics import Bootstrap, Quantity
+from ase_kinoson.kinosons.transport import transport
+
+__all__ = ["CorrectedTransport", "Diagnosis", "correct", "first_rung"]
+
+MODEL_TRAJECTORIES = 1024
+"""Trajectories, and sampled states, where the result has no states of the model."""
+
+LOOSE = 1.25
+"""A bound that exceeds the corrected value by more than this factor is reported as loose."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """How much of the distance between Λ[0], the bound and the corrected value is whose.
+
+    Attributes
+    ----------
+    looseness : mapping of str to Quantity
+        Λ[y]/Λ of every quantity on the model's own states: what a better y could still gain.
+    surrogate : mapping of str to Quantity
+        Λ_ref[y]/Λ_mod[y] of the reference over the model, same y: what the model's barriers get wrong. Empty where the
+        result is of the model itself.
+    """
+
+    looseness: Mapping[str, Quantity]
+    surrogate: Mapping[str, Quantity]
+
+    def __str__(self) -> str:
+        lines = [f"bound over corrected value of {name}: {q}" for name, q in self.looseness.items()]
+        lines += [f"reference over model of {name}: {q}" for name, q in self.surrogate.items()]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False)
+class CorrectedTransport(Transport):
+    """Coefficients after the residual ladder.
+
+    Attributes
+    ----------
+    ladder : Ladder
+        All rungs, the plain ladder beside them as a check, and what trajectories it took.
+    diagnosis : Diagnosis
+    """
+
+    ladder: Ladder | None = field(default=None, repr=False)
+    diagnosis: Diagnosis | None = None
+
+    def tail(self, name: str) -> float:
+        """Estimated part that is still missing below the chosen rung, relative to the value (≥ 0, NaN if unknown)."""
+        assert self.ladder is not None
+        rungs = self.ladder.rungs[name]
+        return float(rungs.tail / rungs.value[rungs.chosen])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every number with unit, error and kind, ready for JSON."""
+        assert self.ladder is not None and self.diagnosis is not None
+        return {
+            **super().as_dict(),
+            "ladder": {name: _rungs_dict(r) for name, r in self.ladder.rungs.items()},
+            "ladder_jumps": self.ladder.n_jumps,
+            "looseness": {name: q.as_dict() for name, q in self.diagnosis.looseness.items()},
+            "surrogate": {name: q.as_dict() for name, q in self.diagnosis.surrogate.items()},
+        }
+
+
+def correct(
+    result: Transport,
+    model: Any,
+    *,
+    n_steps: int = 32,
+    n_trajectories: int | None = None,
+    states: States | None = None,
+    temperature_K: float | None = None,
+    max_rung: int | None = None,
+    tracers: bool = True,
+    n_resamples: int = 400,
+    seed: int = 0,
+    progress: bool = False,
+) -> CorrectedTransport:
+    """Climb the residual ladder with the rates of a model, and carry the gain over to the result.
+
+    Λ = Λ[y] − (what the residual of y correlates with itself along trajectories). With more steps the bound becomes
+    exact. Where the result was evaluated with other barriers than the model's, it is the ratio estimate Λ_ref[y] ·
+    Λ_mod/Λ_mod[y], whose bias is of second order in the error of the model; if its states were drawn with the model's
+    energies, Λ_mod[y] is taken on the same states and most of the noise cancels.
+
+    Parameters
+    ----------
+    result
+        An evaluation with :func:`transport`; its relaxation is corrected (none: y = 0).
+    model
+        Barrier model or lattice gas whose rates are cheap.
+    n_steps
+        Jumps per trajectory, ≥ 1.
+    n_trajectories
+        Default: one per state, at least 1024.
+    states
+        Equilibrium states of the model; default those of the result if they are, else Monte Carlo of the model.
+    temperature_K
+        K; default that of the result.
+    max_rung
+        Go no higher (default: stop where noise does).
+    tracers
+        Tracers take most of the time for long trajectories.
+    n_resamples, seed
+        Bootstrap over groups of states; seed of trajectories too.
+    progress
+        Show a bar.
+
+    Returns
+    -------
+    CorrectedTransport
+        Of kind ``"corrected"``, or ``"ratio estimate"`` where the barriers are not the model's.
+
+    Raises
+    ------
+    KinosonError
+        If there are too few independent states.
+    ModelError
+        If the model does not belong to the jumps.
+    """
+    if result.states is None or result.averages is None or result.composition is None:
+        raise KinosonError("found a result without its states; expected one made by transport(); evaluate it again")
+    if n_steps < 1:
+        raise KinosonError(f"found n_steps={n_steps}; expected at least 1; raise it")
+    if "attempt_frequency" not in result.settings:
+        raise KinosonError("found a result that transport() did not make; expected one; evaluate states with it first")
+    network = _network_of(result)
+    temperature_K = result.temperature_K if temperature_K is None else temperature_K
+    rates = Rates.of(
+        model,
+        network,
+        temperature_K=temperature_K,
+        attempt_frequency=float(result.settings["attempt_frequency"]),
+    )
+    own_states = _of_model(result.states, rates)
+    start = states
+    if start is None:
+        start = result.states if own_states == "equilibrium" else None
+    if start is None:
+        start = sample_states(
+            result.states.supercell,
+            n_trajectories or MODEL_TRAJECTORIES,
+            method="monte-carlo",
+            model=rates.source,
+            temperature_K=rates.temperature_K or 300.0,
+            seed=int(np.random.SeedSequence([int(seed), 7]).generate_state(1)[0]),
+            progress=progress,
+        )
+    elif start.supercell != network.supercell:
+        raise StatesError(
+            f"found states on {start.supercell.n_sites} sites; expected the supercell of the result, "
+            f"{network.supercell.n_sites} sites; sample them on it"
+        )
+    moments = follow(
+        start,
+        network,
+        rates,
+        result.relaxation,
+        n_steps=n_steps,
+        n_trajectories=n_trajectories or max(len(start), MODEL_TRAJECTORIES),
+        tracers=tracers,
+        seed=seed,
+        progress=progress,
+    )
+    rows = len(result.averages.collective) - 1 if result.averages.has_errors else 0
+    ladder = _climb(moments, network, result.composition, rows or n_resamples, seed, max_rung)
+    same_source = _same_barriers(result, model, rates)
+    if same_source:
+        averages = Averages(ladder.collective, ladder.bare, ladder.tracer, _diagonal(ladder.bare))
+        kind, surrogate = CORRECTED, dict[str, Quantity]()
+    else:
+        averages, surrogate = _ratio(result, ladder, rates, own_states != "")
+        kind = RATIO
+    return _finish(result, network, averages, ladder, kind, surrogate)
+
+
+def first_rung(
+    states: States,
+    neighbors: States,
+    jumps: JumpNetwork,
+    barriers: Any,
+    relaxation: Relaxation | None = None,
+    temperature_K: float | None = None,
+    *,
+    vacancy_fraction: float | None = None,
+    attempt_frequency: float | None = None,
+    n_resamples: int = 400,
+    seed: int = 0,
+) -> CorrectedTransport:
+    """Correct a bound with reference barriers of one neighbour per state.
+
+    The first rung of the ladder needs c₀ and c₁ only: the barriers of a state and those of one neighbour, drawn by the
+    probability of its jump (:func:`draw_neighbors`). It is a bound again, of the relaxation y + θ r̄ with θ fitted on
+    other groups of states than those it is evaluated on.
+
+    Parameters
+    ----------
+    states
+        Equilibrium states, held out from all fits, with weights.
+    neighbors
+        Their neighbours, row by row.
+    jumps
+        Jumps of the carrier.
+    barriers
+        Barriers of both, or any source.
+    relaxation, temperature_K, vacancy_fraction, attempt_frequency, n_resamples, seed
+        As in :func:`transport`.
+
+    Returns
+    -------
+    CorrectedTransport
+        Of kind ``"bound"`` where the evaluation of the states alone is one.
+    """
+    options: dict[str, Any] = {} if attempt_frequency is None else {"attempt_frequency": attempt_frequency}
+    result = transport(
+        states,
+        jumps,
+        barriers,
+        relaxation,
+        temperature_K,
+        vacancy_fraction=vacancy_fraction,
+        n_resamples=n_resamples,
+        seed=seed,
+        **options,
+    )
+    rates = Rates.of(barriers, jumps, temperature_K=temperature_K, **options)
+    w = rates(states.occupations, states.carriers)
+    chosen, drawn = _chosen(states, neighbors)
+    rows = np.arange(len(states))
+    escape = w.sum(axis=1)
+    if not np.all(w[rows, chosen] > 0):
+        raise StatesError(
+            "a neighbour was reached by a jump that the barriers do not allow; expected jumps with a finite barrier; "
+            "draw the neighbours with these barriers"
+        )
+    weights = states.weights * w[rows, chosen] / (drawn if drawn is not None else w[rows, chosen] / escape)
+    after = rates(neighbors.occupations, neighbors.carriers)
+    assert result.composition is not None
+    moments = pairs_of_neighbors(
+        states, neighbors, chosen, jumps, relaxation, weights=weights / weights.sum(), rates=(w, after)
+    )
+    ladder = _climb(moments, jumps, result.composition, n_resamples, seed, 1)
+    averages = Averages(ladder.collective, ladder.bare, ladder.tracer, _diagonal(ladder.bare))
+    return _finish(result, jumps, averages, ladder, result.vacancy_diffusivity.kind, {})
+
+
+# -- pieces --------------------------------------------------------------------------------------------------------
+
+
+def _climb(
+    moments: Any, network: JumpNetwork, composition: Composition, n_resamples: int, seed: int, max_rung: int | None
+) -> Ladder:
+    return Ladder.climb(
+        moments,
+        composition.index,
+        composition.species,
+        carrier="vacancy" if network.mechanism == "vacancy" else "carrier",
+        projector=network.projector,
+        dimension=network.dimension,
+        n_resamples=n_resamples,
+        seed=seed,
+        max_rung=max_rung,
+    )
+
+
+def _finish(
+    result: Transport,
+    network: JumpNetwork,
+    averages: Averages,
+    ladder: Ladder,
+    kind: str,
+    surrogate: Mapping[str, Quantity],
+) -> CorrectedTransport:
+    assert result.composition is not None
+    derived = coefficients(
+        averages,
+        network,
+        result.composition,
+        kind=kind,
+        off_diagonal=ESTIMATE if kind == BOUND else None,
+        temperature_K=result.temperature_K,
+        vacancy_fraction=result.vacancy_fraction,
+    )
+    looseness = _looseness(ladder, result.composition, network)
+    kept = {f.name: getattr(result, f.name) for f in fields(Transport)}
+    made = CorrectedTransport(
+        **{**kept, **derived, "settings": {**result.settings, "ladder_powers": ladder.blocks}},
+        ladder=ladder,
+        diagnosis=Diagnosis(looseness, surrogate),
+    )
+    for name, q in looseness.items():
+        if float(q.value) > LOOSE and not name.startswith("tracer"):
+            warnings.warn(
+                f"the bound of {name} is loose: {float(q.value):.3g} ± {float(q.error):.1g} times the corrected value; "
+                "expected less than "
+                f"{LOOSE:g}; use the corrected value, or train a better relaxation",
+                KinosonWarning,
+                stacklevel=3,
+            )
+            break
+    return made
+
+
+def _looseness(ladder: Ladder, composition: Composition, network: JumpNetwork) -> dict[str, Quantity]:
+    def scalar(x: NDArray) -> NDArray:
+        return np.einsum("...xy,xy->...", x, network.projector)
+
+    def quantity(top: NDArray, bottom: NDArray) -> Quantity:
+        rows = top / bottom
+        return Quantity(float(rows[0]), float(rows[1:].std(ddof=1)), "1", CORRECTED)
+
+    found = {}
+    carrier = "vacancy" if network.mechanism == "vacancy" else "carrier"
+    found[carrier] = quantity(scalar(ladder.uncorrected.sum(axis=(1, 2))), scalar(ladder.collective.sum(axis=(1, 2))))
+    for a, name in enumerate(composition.species):
+        found[name] = quantity(scalar(ladder.uncorrected[:, a, a]), scalar(ladder.collective[:, a, a]))
+        if ladder.tracer is not None and ladder.uncorrected_tracer is not None:
+            found[f"tracer {name}"] = quantity(scalar(ladder.uncorrected_tracer[:, a]), scalar(ladder.tracer[:, a]))
+    return found
+
+
+def _ratio(result: Transport, ladder: Ladder, rates: Rates, paired: bool) -> tuple[Averages, dict[str, Quantity]]:
+    """Λ_ref[y] · Λ_mod/Λ_mod[y], element by element of the diagonal, by the geometric mean elsewhere."""
+    ours, composition = result.averages, result.composition
+    assert ours is not None and composition is not None
+    network = _network_of(result)
+    n_rows = min(len(ours.collective), len(ladder.collective))
+
+    def scalar(x: NDArray) -> NDArray:
+        return np.einsum("...xy,xy->...", x, network.projector)
+
+    model_collective, model_tracer = ladder.uncorrected, ladder.uncorrected_tracer
+    if paired:
+        model_collective, model_tracer = _on_states(result, rates, len(ours.collective) - 1)
+    top = scalar(ours.collective[:n_rows])
+    bottom = scalar(model_collective[:n_rows])
+    scale = np.sqrt(np.einsum("raa->ra", top) / np.einsum("raa->ra", bottom))
+    pairs = scale[:, :, None] * scale[:, None, :]
+    if paired:
+        collective = pairs[..., None, None] * ladder.collective[:n_rows]
+    else:
+        change = ladder.collective[:n_rows] - ladder.uncorrected[:n_rows]
+        collective = ours.collective[:n_rows] + pairs[..., None, None] * change
+    tracer = None
+    if ladder.tracer is not None and ours.tracer is not None and model_tracer is not None:
+        share = scalar(ours.tracer[:n_rows]) / scalar(model_tracer[:n_rows])
+        tracer = share[..., None, None] * ladder.tracer[:n_rows]
+        if not paired:
+            gain = scalar(ladder.tracer[:n_rows]) / scalar(ladder.uncorrected_tracer[:n_rows])  # type: ignore[index]
+            tracer = gain[..., None, None] * ours.tracer[:n_rows]
+    has_errors = ours.has_errors and n_rows > 2
+    averages = Averages(
+        collective,
+        ours.collective_bare[:n_rows],
+        tracer,
+        None if tracer is None else _diagonal(ours.collective_bare[:n_rows]),
+        has_errors=has_errors,
+    )
+    own = np.einsum("rabxy,xy->r", ours.collective[:n_rows], network.projector)
+    theirs = np.einsum("rabxy,xy->r", model_collective[:n_rows], network.projector)
+    names = ["vacancy" if network.mechanism == "vacancy" else "carrier", *composition.species]
+    rows = [own / theirs, *np.moveaxis(np.square(scale), 1, 0)]
+    surrogate = {name: averages.quantity(r, unit="1", kind=ESTIMATE) for name, r in zip(names, rows, strict=True)}
+    return averages, surrogate
+
+
+def _on_states(result: Transport, rates: Rates, n_resamples: int) -> tuple[NDArray, NDArray]:
+    """Λ_mod[y] on the states of the result with the weights they were drawn with, resampled like the result."""
+    states, composition = result.states, result.composition
+    assert states is not None and composition is not None
+    network = _network_of(result)
+    drawn = states.with_weights(np.ones(len(states)))
+    boot = Bootstrap.over(drawn.weights, drawn.groups, n_resamples=n_resamples, seed=int(result.settings["seed"]))
+    terms = jump_terms(result.relaxation, states.occupations, states.carriers, network=network)
+    w = rates(states.occupations, states.carriers)
+    x = terms.displacement[:, :, composition.index]
+    collective = boot.rows(0.5 * np.einsum("nk,nkax,nkby->nabxy", w, x, x, optimize=True))
+    tracer = boot.rows(0.5 * np.einsum("nk,nkaxy->naxy", w, terms.tracer[:, :, composition.index], optimize=True))
+    return collective, tracer
+
+
+def _diagonal(collective: NDArray) -> NDArray[np.float64]:
+    """Tracers without relaxation move like their species without relaxation."""
+    return np.einsum("raaxy->raxy", collective)
+
+
+def _network_of(result: Transport) -> JumpNetwork:
+    if result.network is None:
+        raise KinosonError("found a result without its jumps; expected one made by transport(); evaluate it again")
+    return result.network
+
+
+def _of_model(states: States, rates: Rates) -> str:
+    """``"equilibrium"``: states of the model as they are; ``"drawn"``: of the model, but reweighted; else ``""``."""
+    energy = getattr(rates.source, "energy", None)
+    if states.ensemble not in ("equilibrium", "random"):
+        return ""
+    if energy is None:
+        # all states of a gas are alike: random ones are its equilibrium
+        flat = hasattr(rates.source, "energy") or isinstance(rates.source, RateSource)
+        return "equilibrium" if flat and not states.report.get("reweighted") else ""
+    if states.model_energies is None or states.ensemble != "equilibrium":
+        return ""
+    gap = float(np.std(energy.energies(states.occupations) - states.model_energies))
+    if gap > 1e-6:
+        return ""
+    return "drawn" if states.report.get("reweighted") else "equilibrium"
+
+
+def _same_barriers(result: Transport, model: Any, rates: Rates) -> bool:
+    """Whether the result was evaluated with the rates of the model."""
+    states = result.states
+    assert states is not None
+    n = min(len(states), 8)
+    w = rates(states.occupations[:n], states.carriers[:n])
+    table = result.kinosons
+    first = table["state"] < n
+    found = np.zeros_like(w)
+    found[table["state"][first], table["jump"][first]] = table["rate"][first]
+    return bool(np.allclose(found, w, rtol=1e-9, atol=0.0))
+
+
+def _chosen(states: States, neighbors: States) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+    """Jumps that lead from states to neighbours, and the probabilities they were drawn with, if noted."""
+    if len(states) != len(neighbors):
+        raise StatesError(
+            f"found {len(states)} states and {len(neighbors)} neighbours; expected one neighbour per state, row by row"
+        )
+    about = neighbors.report
+    if "jumps" not in about:
+        raise StatesError(
+            "found neighbours without the jumps that led to them; expected States made by draw_neighbors(), or a "
+            "report with 'jumps'; draw them again"
+        )
+    drawn = about.get("probabilities")
+    return np.asarray(about["jumps"], dtype=np.int64), None if drawn is None else np.asarray(drawn, dtype=float)
+
+
+def _rungs_dict(rungs: Rungs) -> dict[str, Any]:
+    return {
+        "value": rungs.value.tolist(),
+        "error": rungs.error.tolist(),
+        "chosen": rungs.chosen,
+        "tail": rungs.tail,
+        "unit": "Å^2/s",
+    }

@@ -181,6 +181,7 @@ class _ClassClusters(nn.Module):
         place = np.zeros(n_env, dtype=np.int64)
         if slots is not None:
             place[slots] = np.arange(len(slots))
+        self.interstitial = slots is None
         self.n_out = 1 if slots is None else len(slots)
         self.n_in = n_env * len(others)
         width = self.n_out * n_own * 3
@@ -237,21 +238,21 @@ class _ClassClusters(nn.Module):
         n = len(codes)
         around = nn.functional.embedding(codes, self.one_hot).flatten(1)
         vectors = torch.addmm(constant, around, weights)
-        if len(self.out_slots) == 0:
-            return vectors.view(n, -1, 3)
+        if self.interstitial:
+            return vectors.view(n, 1, 3)
         own = nn.functional.embedding(codes[:, self.out_slots], self.own)
         if own.shape[2] == 1:
-            return vectors.view(n, -1, 3) * own
-        chosen = vectors.view(n, self.n_out, -1, 3).gather(2, own.argmax(2)[..., None, None].expand(-1, -1, 1, 3))
+            return vectors.view(n, self.n_out, 3) * own
+        chosen = vectors.view(n, *own.shape[1:], 3).gather(2, own.argmax(2)[..., None, None].expand(-1, -1, 1, 3))
         return chosen[:, :, 0] * own.sum(2, keepdim=True)
 
     def occurrence(self, codes: Tensor) -> list[Tensor]:
         around = nn.functional.embedding(codes, self.one_hot.double()).flatten(1)
         around = torch.cat([around, around.new_ones((len(codes), 1))], dim=1)
-        if len(self.out_slots):
-            own = nn.functional.embedding(codes[:, self.out_slots], self.own.double()).flatten(1)
-        else:
+        if self.interstitial:
             own = around.new_ones((len(codes), 1))
+        else:
+            own = nn.functional.embedding(codes[:, self.out_slots], self.own.double()).flatten(1)
         share = (around.T @ own / len(codes)).flatten()
         total = share.new_zeros(len(self.pairs) + len(self.triplets))
         total = total.index_add(0, self.source, self.value.square() * share[self.target // 3])

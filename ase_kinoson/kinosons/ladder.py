@@ -28,9 +28,13 @@ SINGLE = 4
 """Powers of P that are basis functions of their own; longer blocks come in pairs of 2, 4, 8 …"""
 
 N_FOLDS = 5
-RIDGE = 1e-6
 NOISE = 1.0
 """Damping of the Galerkin matrix in units of the standard error of its entries."""
+
+SLOW = 0.5
+"""Power of the width of a block in the unit of its basis function."""
+
+FLOOR = 1e-6
 
 
 def powers(n_steps: int) -> list[tuple[int, int]]:
@@ -238,14 +242,16 @@ def _joint(moments: NDArray, blocks: list[tuple[int, int]], projector: NDArray) 
     r, k, s, _ = b.shape
     b = b.reshape(r, k * s, s)
     a = a.transpose(0, 1, 3, 2, 4).reshape(r, k * s, k * s)
-    # in units of r̄ itself, not of the decayed functions: so the noise of all entries is alike
-    size = np.tile(np.sqrt(np.einsum("raa->ra", c[:, 0])), (1, k))
+    # in units of r̄ itself, not of the decayed functions: so the noise of all entries is alike, but for the averaging
+    # over long blocks, whose slow modes must not drown in the ridge
+    width = np.repeat([float(j - i) for i, j in blocks], s)
+    size = np.tile(np.sqrt(np.einsum("raa->ra", c[:, 0])), (1, k)) / width**SLOW
     size = np.where(size > 0, size, np.inf)
     scaled = a / size[:, :, None] / size[:, None, :]
     values, vectors = np.linalg.eigh(0.5 * (scaled + scaled.transpose(0, 2, 1)))
     # directions that noise could have made are damped; any θ gives a bound, so this costs tightness only
     noise = NOISE * float(np.sqrt(scaled[1:].var(axis=0).mean())) if r > 2 else 0.0
-    inverse = np.maximum(values, 0.0) / (np.square(np.maximum(values, 0.0)) + noise**2 + RIDGE**2)
+    inverse = np.maximum(values, 0.0) / (np.square(np.maximum(values, 0.0)) + noise**2 + FLOOR**2)
     right = b / size[:, :, None]
     return np.einsum("rij,rj,rkj,rka->ria", vectors, inverse, vectors, right, optimize=True) / size[:, :, None]
 

@@ -44,7 +44,7 @@ CELLS = {
     "interstitial in bcc": carbon,
 }
 CASES = [(name, lookahead) for name in CELLS for lookahead in (0, 1) if (name, lookahead) != ("B2, both mobile", 1)]
-CASES += [(name, 2) for name in ("diamond", "honeycomb", "square", "interstitial in bcc")]
+CASES += [(name, 2) for name in ("honeycomb", "square", "interstitial in bcc")]
 
 
 def gas_of(cell):
@@ -108,7 +108,7 @@ def rank(matrix):
 
 
 THREE = {"Ag": 0.4, "Cu": 0.3, "Pd": 0.3}
-COUNTS = [("square", None, 1.45, 6), ("square", THREE, 1.1, 6), ("honeycomb", None, 1.8, 6), ("fcc", None, 1.05, 4)]
+COUNTS = [("square", None, 1.45, 6), ("square", THREE, 1.1, 6), ("honeycomb", None, 1.8, 6), ("fcc", None, 1.05, 3)]
 
 
 @pytest.mark.parametrize(("lattice", "composition", "cutoff", "size"), COUNTS)
@@ -123,7 +123,7 @@ def test_number_of_parameters(lattice, composition, cutoff, size):
     kind = environment.classes[0]
     n, n_codes = kind.n_sites, len(cell.species)
     rng = np.random.default_rng(0)
-    codes = rng.integers(1, n_codes, (80, n))
+    codes = rng.integers(1, n_codes, (40, n))
     distance = np.linalg.norm(kind.vectors, axis=1)
     between = np.linalg.norm(kind.vectors[:, None] - kind.vectors, axis=-1)
     close = (np.minimum(between, distance) < 1.1 * length) | np.eye(n, dtype=bool)

@@ -38,7 +38,8 @@ FORMAT = "ase_kinoson.Relaxation"
 VERSION = 2
 MAX_LOOKAHEAD = 2
 CLOSURES = ("learned", "exact")
-FORMS = ("network", "clusters", "scaled-bias")
+FORMS = ("network", "paths", "clusters", "scaled-bias")
+GATES = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +110,7 @@ class Relaxation:
         cutoff: float | None = None,
         hidden: int = 24,
         n_blocks: int = 2,
-        gates: int = 32,
+        gates: int | None = None,
         form: str = "network",
         seed: int = 0,
     ) -> Relaxation:
@@ -130,10 +131,11 @@ class Relaxation:
         hidden, n_blocks
             See :class:`EquivariantField`; ``hidden=0``: no network.
         gates
-            Width of the gates of a learned closure; 0: one factor per species and kind of path.
+            Width of the gates of a learned closure; 0: one factor per species and kind of path. Default 32, and 0 for
+            forms that shall be linear.
         form
-            ``"network"``, ``"clusters"`` (linear in the counts of pairs and triplets around the carrier), or
-            ``"scaled-bias"`` (no network, no gates: a factor per species).
+            ``"network"``; ``"paths"``: no v at all; ``"clusters"``: v linear in the counts of pairs and triplets
+            around the carrier; ``"scaled-bias"``: no v and no gates, a factor per species and kind of path.
         seed
             Of the initial weights.
         """
@@ -146,21 +148,22 @@ class Relaxation:
         if form == "clusters":
             from ase_kinoson.kinosons.cluster_field import ClusterField
 
-            net, gates = ClusterField(environment, network), 0
+            net, gates = ClusterField(environment, network), gates or 0
         elif form == "scaled-bias":
             gates, closure, lookahead = 0, "learned", max(lookahead, 1)
-        elif hidden:
+        elif hidden and form == "network":
             net = EquivariantField(environment, network, hidden=hidden, n_blocks=n_blocks, seed=seed)
         factors = None
         if closure == "learned" and 0 < lookahead <= MAX_LOOKAHEAD:
-            factors = Closure(len(network.supercell.species), lookahead, hidden=gates, seed=seed)
+            width = GATES if gates is None else gates
+            factors = Closure(len(network.supercell.species), lookahead, hidden=width, seed=seed)
         return cls(network, environment, net, lookahead, rates, factors)
 
     @property
     def form(self) -> str:
-        """``"network"``, ``"clusters"`` or ``"scaled-bias"``."""
+        """One of the forms of :meth:`create`."""
         if self.field is None:
-            return "scaled-bias" if self.closure is None or not self.closure.hidden else "network"
+            return "scaled-bias" if self.closure is not None and not self.closure.hidden else "paths"
         return "network" if isinstance(self.field, EquivariantField) else "clusters"
 
     @property

@@ -52,7 +52,7 @@ def train_relaxation(
     temperature_K: float | None = None,
     lookahead: int = 2,
     closure: str = "learned",
-    form: str = "network",
+    form: str = "clusters",
     seed: int = 0,
     states: States | None = None,
     n_states: int = 2048,
@@ -63,7 +63,7 @@ def train_relaxation(
     batch_size: int = 32,
     hidden: int = 24,
     n_blocks: int = 2,
-    gates: int = 32,
+    gates: int | None = 32,
     cutoff: float | None = None,
     learning_rate: float = 1.5e-2,
     ridge: float = 1e-4,
@@ -84,8 +84,9 @@ def train_relaxation(
     temperature_K
         K; not needed for a lattice gas that gives rates.
     lookahead, closure, form, hidden, n_blocks, gates, cutoff
-        The relaxation; see :meth:`Relaxation.create`. ``form="scaled-bias"`` and ``"clusters"`` are solved in closed
-        form (Galerkin) and need no epochs; ``hidden=0`` trains the factors of paths alone.
+        The relaxation; see :meth:`Relaxation.create`. The coefficients of clusters and the factors of paths are solved
+        for in closed form (Galerkin); gates, and a network, are trained after that. ``form="clusters"`` is the default
+        because it is as tight as a network for a fraction of the cost; ``"paths"`` is the cheapest with many species.
     seed
         Seed of states, weights and batches: equal seeds give equal results.
     states
@@ -100,7 +101,7 @@ def train_relaxation(
     patience
         Stop a phase after so many epochs without a better validation loss; default: go through all of them.
     ridge
-        Regularisation of the closed form, relative to the mean curvature.
+        Regularisation of the closed form, relative to the curvature of each parameter.
     attempt_frequency
         s⁻¹; common to all jumps.
     start
@@ -138,6 +139,7 @@ def train_relaxation(
             progress=progress,
         )
     _check_states(states, cell, rates)
+    states = states[states.weights > 0]
     relaxation = Relaxation.create(
         jumps,
         rates=rates,
@@ -158,18 +160,20 @@ def train_relaxation(
     # each set in units of its own Λ[0], so that the ratio reported has no noise from other states
     check = Objective.of(relaxation, states[held])
     run = _Run(relaxation, objective, check, batch_size, patience, rng, progress)
-    if start is None:
-        run.calibrate(ridge)
+    run.calibrate(ridge, start is None)
     learns_paths = relaxation.closure is not None and relaxation.closure.hidden > 0
     if learns_paths and closure_epochs:
-        with _without_field(relaxation):
-            run.fit([(_closure(relaxation).parameters(), GATE_RATE)], closure_epochs, "training paths", best_of=False)
+        trained = start is not None or not isinstance(relaxation.field, EquivariantField)
+        with _without_field(relaxation, not trained):
+            run.fit([(_closure(relaxation).parameters(), GATE_RATE)], closure_epochs, "training paths", best_of=trained)
+        if relaxation.form == "clusters":
+            run.calibrate(ridge, False)  # the gates have changed what is left to the clusters
     run.note()
+    chain = None
     if isinstance(relaxation.field, EquivariantField) and epochs:
         groups = [(relaxation.field.parameters(), learning_rate)]
         if relaxation.closure is not None:
             groups.append((relaxation.closure.parameters(), 0.2 * GATE_RATE))
-        chain = None
         if refresh > 0 and not given and states.ensemble == "equilibrium":
             chain = _Fresh(states[~held], relaxation, refresh, _stream(seed, 2))
         run.fit(groups, epochs, "training y", chain=chain)
@@ -179,7 +183,7 @@ def train_relaxation(
         "n_validation_states": int(held.sum()),
         "seed": int(seed),
         "ensemble": states.ensemble,
-        "training_keys": states.keys,
+        "training_keys": sorted({*states.keys, *(chain.keys if chain is not None else ())}),
     }
     return relaxation
 
@@ -258,10 +262,10 @@ class _Run:
         self.best = self.untrained
         self.weights = copy.deepcopy(relaxation.modules.state_dict())
 
-    def calibrate(self, ridge: float) -> None:
-        """Set what needs no epochs: the scale of the rates, and all that is linear, in closed form."""
+    def calibrate(self, ridge: float, scale: bool) -> None:
+        """Set what needs no epochs: the scale of the rates (if asked for), and all that is linear, in closed form."""
         relaxation = self.relaxation
-        if relaxation.closure is not None:
+        if relaxation.closure is not None and scale:
             pools = [p for p in self.objective.pools if p.paths is not None]
             every = Paths.concatenate([p.paths for p in pools if p.paths is not None])
             relaxation.closure.calibrate(every, torch.cat([p.weights for p in pools]))
@@ -269,8 +273,8 @@ class _Run:
         if relaxation.form == "clusters":
             linear += list(relaxation.field.parameters())  # type: ignore[union-attr]
         if linear:
-            # the network starts at zero: leaving it out changes nothing and saves its cost
-            with _without_field(relaxation, isinstance(relaxation.field, EquivariantField)):
+            # an untrained network is zero: leaving it out changes nothing and saves its cost
+            with _without_field(relaxation, scale and isinstance(relaxation.field, EquivariantField)):
                 solve_linear(relaxation, self.objective, linear, ridge=ridge)
             self.note()
 
@@ -347,6 +351,7 @@ class _Fresh:
         assert relaxation.rates is not None
         self.states, self.relaxation = states, relaxation
         self.count = max(1, round(share * len(states)))
+        self.keys: set[str] = set()
         # the last state of every chain
         last = {int(g): i for i, g in enumerate(states.groups)}
         self.groups, rows = np.array(list(last)), np.array(list(last.values()))
@@ -380,6 +385,7 @@ class _Fresh:
             temperature_K=old.temperature_K,
             source=old.source,
         )
+        self.keys |= set(self.states[len(kept) :].keys)
         return Objective.of(self.relaxation, self.states)
 
 

@@ -96,7 +96,8 @@ def test_trained_relaxation_is_within_ten_percent(lookahead):
     cell, network = tiny_cell({"Ag": 4, "Cu": 4})
     gas = ak.SpeciesRates({"Ag": 0.1, "Cu": 1.0})
     exact = ak.exact_transport(cell, network, gas)
-    y = ak.train_relaxation(cell, network, gas, n_states=500, epochs=20, hidden=16, lookahead=lookahead, seed=1)
+    options = {"form": "network", "n_states": 500, "epochs": 20, "hidden": 16}
+    y = ak.train_relaxation(cell, network, gas, lookahead=lookahead, seed=1, **options)
     assert y.report["trained_bound_ratio"] < y.report["untrained_bound_ratio"]
     ours = ak.transport(exact.states, network, gas, y)
     for a, b in [

@@ -2,9 +2,9 @@
 
     python benchmarks/cantor.py PATH_TO/cantor_neb_1173K.npz [--folds 5] [--run 5] [--states 2048] [--model-jumps 0]
 
-The data: 800 equilibrium states of CoCrFeMnNi at 1173 K, 12 vacancy jumps each, plus one neighbour of every state drawn
-by its jump probability (S. Chattopadhyay and D. R. Trinkle; Choi et al. 2018 MEAM). A neighbour always stays in the fold
-of its state. Printed: error of the barrier model on held-out equilibrium states, the ratio of the bound to the
+The data: 800 equilibrium states of CoCrFeMnNi at 1173 K, 12 vacancy jumps each, plus one neighbour of every state,
+drawn by its jump probability (S. Chattopadhyay and D. R. Trinkle; Choi et al. 2018 MEAM). A neighbour always stays in
+the fold of its state. Printed: error of the barrier model on held-out equilibrium states, the ratio of the bound to the
 uncorrelated value for the vacancy and Mn, held out, one state each and with the first rung of the residual ladder, and
 the same pooled over all folds. With ``--model-jumps N``: the bound of the first fold's model on its own equilibrium
 states against kinetic Monte Carlo of N jumps and against the corrected value.
@@ -136,7 +136,7 @@ def main() -> None:
         for name, found in (("bound", result), ("rung", rung)):
             n = len(held.states)
             parts[name].append(found.averages.collective * n)
-            parts[name.replace("rung", "rung ") .strip() + " bare" if name == "rung" else "bare"].append(
+            parts[name.replace("rung", "rung ").strip() + " bare" if name == "rung" else "bare"].append(
                 found.averages.collective_bare * n
             )
         print(

@@ -183,6 +183,8 @@ def train_relaxation(
         "n_validation_states": int(held.sum()),
         "seed": int(seed),
         "ensemble": states.ensemble,
+        # in a cell smaller than its environment a relaxation sees periodic images: good for this cell only
+        "wrapped_environment": relaxation.environment.is_wrapped,
         "training_keys": sorted({*states.keys, *(chain.keys if chain is not None else ())}),
     }
     return relaxation

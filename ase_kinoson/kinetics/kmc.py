@@ -117,6 +117,7 @@ class KineticMonteCarlo:
         self.atoms: NDArray[np.int32] | None = None
         if follow_atoms:
             self.atoms = np.tile(np.arange(cell.n_sites, dtype=np.int32), (self.n_walkers, 1))
+        self.burned = 0
         self._forget()
 
     def _tables(self) -> None:
@@ -193,6 +194,7 @@ class KineticMonteCarlo:
         """Jump without measuring, then begin to measure from zero."""
         self.run(n_jumps, tick=tick)
         self._forget()
+        self.burned += n_jumps
 
     def _jump(self) -> None:
         network, codes = self.network, self.occupations.reshape(-1)
@@ -296,7 +298,12 @@ class KineticMonteCarlo:
     def save(self, path: str | Path) -> None:
         """Write everything that a run needs to go on as if it had not been interrupted; never half a file."""
         path = Path(path)
-        about = {**self._about(), "n_jumps": self.n_jumps, "generator": self._rng.bit_generator.state}
+        about = {
+            **self._about(),
+            "n_jumps": self.n_jumps,
+            "burned": self.burned,
+            "generator": self._rng.bit_generator.state,
+        }
         arrays: dict[str, NDArray] = {name: getattr(self, name) for name in self._kept()}
         arrays |= {f"ladder_{name}": array for name, array in self.ladder.to_arrays().items()}
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -341,7 +348,7 @@ class KineticMonteCarlo:
         self.ladder.restore({k.removeprefix("ladder_"): v for k, v in arrays.items() if k.startswith("ladder_")})
         for name in self._kept():
             setattr(self, name, arrays[name])
-        self.n_jumps = int(about["n_jumps"])
+        self.n_jumps, self.burned = int(about["n_jumps"]), int(about["burned"])
         self._rng.bit_generator.state = about["generator"]
 
     def _kept(self) -> tuple[str, ...]:

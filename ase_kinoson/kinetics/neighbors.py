@@ -49,8 +49,13 @@ def draw_neighbors(
     Raises
     ------
     StatesError
-        If a state cannot be left.
+        If a state cannot be left, or lives on another supercell than the jumps.
     """
+    if states.supercell != jumps.supercell:
+        raise StatesError(
+            f"the states live on a supercell of {states.supercell.n_sites} sites, the jumps on one of "
+            f"{jumps.supercell.n_sites}; expected the same; use jumps.with_supercell(states.supercell)"
+        )
     rates = Rates.of(source, jumps, temperature_K=temperature_K, attempt_frequency=attempt_frequency)
     w = rates(states.occupations, states.carriers)
     total = w.sum(axis=1, keepdims=True)

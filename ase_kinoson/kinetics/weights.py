@@ -106,7 +106,12 @@ def reweight(states: States, reference_energies: ArrayLike, temperature_K: float
             KinosonWarning,
             stacklevel=2,
         )
-    about = {"reweighted": True, "effective_sample_size": size, "energy_difference_std_eV": spread}
+    about = {
+        "reweighted": True,
+        "drawn_weights": states.weights.tolist(),
+        "effective_sample_size": size,
+        "energy_difference_std_eV": spread,
+    }
     return result.with_weights(result.weights, **about)
 
 

@@ -87,7 +87,8 @@ class Closure(nn.Module):
         p = paths.probability
         who = nn.functional.one_hot(movers, self.n_codes).to(p.dtype)
         factor = self.factor[:, movers]  # (kind, n, M, J)
-        rate = ((paths.log_rate - self.rate_mean) / self.rate_scale)[..., None].expand_as(p)
+        # far from what was seen, gates say the same as at the border of it
+        rate = ((paths.log_rate - self.rate_mean) / self.rate_scale).clamp(-4.0, 4.0)[..., None].expand_as(p)
         back = ((paths.log_back - self.back_mean) / self.back_scale).clamp(-4.0, 4.0)
         known = [p.clamp_min(1e-6).log() / SPAN, rate, back]
         if self.jumps == 1:
@@ -99,7 +100,7 @@ class Closure(nn.Module):
         assert paths.log_second is not None and paths.log_second_back is not None
         last = self.factor[2][second_movers]
         if self.first is not None and self.second is not None:
-            behind = (paths.log_rate_behind - self.rate_mean) / self.rate_scale
+            behind = ((paths.log_rate_behind - self.rate_mean) / self.rate_scale).clamp(-4.0, 4.0)
             known += [paths.log_return / SPAN, behind, (paths.log_exit / SPAN)[..., None].expand_as(p)]
             about = torch.cat([torch.stack(known, -1), who], -1)
             gate = self.first(about).movedim(-1, 0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
-from ase_kinoson.errors import KinosonError, KinosonWarning, StatesError
+from ase_kinoson.errors import BarrierError, KinosonError, KinosonWarning, StatesError
 from ase_kinoson.kinetics.rates import Rates, RateSource
 from ase_kinoson.kinetics.sampling import sample_states
 from ase_kinoson.kinosons.coefficients import Averages, Composition, coefficients
@@ -23,9 +23,10 @@ from ase_kinoson.kinosons.functional import jump_terms
 from ase_kinoson.kinosons.ladder import Ladder, Rungs
 from ase_kinoson.kinosons.moments import follow, pairs_of_neighbors
 from ase_kinoson.kinosons.relaxation import Relaxation
-from ase_kinoson.kinosons.result import BOUND, CORRECTED, ESTIMATE, RATIO, Transport
+from ase_kinoson.kinosons.result import BOUND, CORRECTED, ESTIMATE, NO_BOUND, RATIO, Transport
 from ase_kinoson.kinosons.statistics import Bootstrap, Quantity
 from ase_kinoson.kinosons.transport import transport
+from ase_kinoson.kinosons.verdict import check_temperature
 
 __all__ = ["CorrectedTransport", "Diagnosis", "correct", "first_rung"]
 
@@ -97,7 +98,6 @@ def correct(
     n_steps: int = 32,
     n_trajectories: int | None = None,
     states: States | None = None,
-    temperature_K: float | None = None,
     max_rung: int | None = None,
     tracers: bool = True,
     n_resamples: int = 400,
@@ -123,8 +123,6 @@ def correct(
         Default: one per state, at least 1024.
     states
         Equilibrium states of the model; default those of the result if they are, else Monte Carlo of the model.
-    temperature_K
-        K; default that of the result.
     max_rung
         Go no higher (default: stop where noise does).
     tracers
@@ -150,10 +148,17 @@ def correct(
         raise KinosonError("found a result without its states; expected one made by transport(); evaluate it again")
     if n_steps < 1:
         raise KinosonError(f"found n_steps={n_steps}; expected at least 1; raise it")
+    if n_trajectories is not None and n_trajectories < 1:
+        raise KinosonError(f"found n_trajectories={n_trajectories}; expected at least 1; raise it")
     if "attempt_frequency" not in result.settings:
         raise KinosonError("found a result that transport() did not make; expected one; evaluate states with it first")
+    if result.ensemble == "quenched":
+        raise StatesError(
+            "found a result of the quenched ensemble; expected the equilibrium one: atoms move along trajectories, and "
+            "frozen ones have no ladder; use the bound"
+        )
     network = _network_of(result)
-    temperature_K = result.temperature_K if temperature_K is None else temperature_K
+    temperature_K = result.temperature_K
     rates = Rates.of(
         model,
         network,
@@ -167,7 +172,7 @@ def correct(
     if start is None:
         start = sample_states(
             result.states.supercell,
-            n_trajectories or MODEL_TRAJECTORIES,
+            MODEL_TRAJECTORIES if n_trajectories is None else n_trajectories,
             method="monte-carlo",
             model=rates.source,
             temperature_K=rates.temperature_K or 300.0,
@@ -179,26 +184,34 @@ def correct(
             f"found states on {start.supercell.n_sites} sites; expected the supercell of the result, "
             f"{network.supercell.n_sites} sites; sample them on it"
         )
+    elif start.ensemble != "equilibrium" and getattr(rates.source, "energy", None) is not None:
+        raise StatesError(
+            f"found {start.ensemble} states; expected equilibrium states of the model, whose energies differ; use "
+            "sample_states(..., method='monte-carlo', model=model)"
+        )
+    if not isinstance(rates.source, RateSource) and start.ensemble != "random":
+        check_temperature(start, rates.temperature_K)
     moments = follow(
         start,
         network,
         rates,
         result.relaxation,
         n_steps=n_steps,
-        n_trajectories=n_trajectories or max(len(start), MODEL_TRAJECTORIES),
+        n_trajectories=max(len(start), MODEL_TRAJECTORIES) if n_trajectories is None else n_trajectories,
         tracers=tracers,
         seed=seed,
         progress=progress,
     )
     rows = len(result.averages.collective) - 1 if result.averages.has_errors else 0
-    ladder = _climb(moments, network, result.composition, rows or n_resamples, seed, max_rung)
+    ladder = _climb(moments, network, result.composition, max(rows, n_resamples), seed, max_rung)
     same_source = _same_barriers(result, model, rates)
     if same_source:
         averages = Averages(ladder.collective, ladder.bare, ladder.tracer, _diagonal(ladder.bare))
         kind, surrogate = CORRECTED, dict[str, Quantity]()
     else:
         averages, surrogate = _ratio(result, ladder, rates, own_states != "")
-        kind = RATIO
+        # a ratio cannot make good what is wrong with the states
+        kind = NO_BOUND if result.vacancy_diffusivity.kind == NO_BOUND else RATIO
     return _finish(result, network, averages, ladder, kind, surrogate)
 
 
@@ -253,7 +266,7 @@ def first_rung(
     )
     rates = Rates.of(barriers, jumps, temperature_K=temperature_K, **options)
     w = rates(states.occupations, states.carriers)
-    chosen, drawn = _chosen(states, neighbors)
+    chosen, drawn = _chosen(states, neighbors, w.shape[1])
     rows = np.arange(len(states))
     escape = w.sum(axis=1)
     if not np.all(w[rows, chosen] > 0):
@@ -262,21 +275,47 @@ def first_rung(
             "draw the neighbours with these barriers"
         )
     weights = states.weights * w[rows, chosen] / (drawn if drawn is not None else w[rows, chosen] / escape)
+    kind, lost = result.vacancy_diffusivity.kind, 0
+    if hasattr(rates.source, "missing"):
+        failed, never = rates.source.missing(neighbors.occupations, neighbors.carriers)
+        if never.any():
+            raise BarrierError(
+                f"found {int(never.sum())} jumps of the neighbours whose barriers were not computed; expected all "
+                "jumps of a neighbour; run compute_barriers without jumps="
+            )
+        lost = int(failed.sum())
+        if lost and kind == BOUND:
+            kind = ESTIMATE
+            warnings.warn(
+                f"{lost} barrier searches of the neighbours failed and count as rates of zero; expected none; see "
+                "Barriers.reasons, and compute them with other settings",
+                KinosonWarning,
+                stacklevel=2,
+            )
     after = rates(neighbors.occupations, neighbors.carriers)
     assert result.composition is not None
     moments = pairs_of_neighbors(
         states, neighbors, chosen, jumps, relaxation, weights=weights / weights.sum(), rates=(w, after)
     )
-    ladder = _climb(moments, jumps, result.composition, n_resamples, seed, 1)
+    ladder = _climb(moments, jumps, result.composition, n_resamples, seed, 1, widen=False)
     averages = Averages(ladder.collective, ladder.bare, ladder.tracer, _diagonal(ladder.bare))
-    return _finish(result, jumps, averages, ladder, result.vacancy_diffusivity.kind, {})
+    more = int((jumps.exists[jumps.basis_of(neighbors.carriers)] & (after > 0)).sum())
+    made = _finish(result, jumps, averages, ladder, kind, {})
+    return replace(made, n_barriers=result.n_barriers + more, n_rejected=result.n_rejected)
 
 
 # -- pieces --------------------------------------------------------------------------------------------------------
 
 
 def _climb(
-    moments: Any, network: JumpNetwork, composition: Composition, n_resamples: int, seed: int, max_rung: int | None
+    moments: Any,
+    network: JumpNetwork,
+    composition: Composition,
+    n_resamples: int,
+    seed: int,
+    max_rung: int | None,
+    *,
+    widen: bool = True,
 ) -> Ladder:
     return Ladder.climb(
         moments,
@@ -288,6 +327,7 @@ def _climb(
         n_resamples=n_resamples,
         seed=seed,
         max_rung=max_rung,
+        widen=widen,
     )
 
 
@@ -316,6 +356,16 @@ def _finish(
         ladder=ladder,
         diagnosis=Diagnosis(looseness, surrogate),
     )
+    for name, rungs in ladder.rungs.items():
+        spread = float(rungs.error[rungs.chosen])
+        if kind == CORRECTED and rungs.tail > 2.0 * spread and rungs.tail > 0.01 * rungs.value[rungs.chosen]:
+            warnings.warn(
+                f"the ladder of {name} may still be {100 * rungs.tail / rungs.value[rungs.chosen]:.0f} % too high; "
+                "expected less than its error; raise n_steps (slow modes) or n_trajectories (noise)",
+                KinosonWarning,
+                stacklevel=3,
+            )
+            break
     for name, q in looseness.items():
         if float(q.value) > LOOSE and not name.startswith("tracer"):
             warnings.warn(
@@ -397,7 +447,8 @@ def _on_states(result: Transport, rates: Rates, n_resamples: int) -> tuple[NDArr
     states, composition = result.states, result.composition
     assert states is not None and composition is not None
     network = _network_of(result)
-    drawn = states.with_weights(np.ones(len(states)))
+    before = states.report.get("drawn_weights") if states.report.get("reweighted") else None
+    drawn = states if before is None else states.with_weights(before)
     boot = Bootstrap.over(drawn.weights, drawn.groups, n_resamples=n_resamples, seed=int(result.settings["seed"]))
     terms = jump_terms(result.relaxation, states.occupations, states.carriers, network=network)
     w = rates(states.occupations, states.carriers)
@@ -426,8 +477,11 @@ def _of_model(states: States, rates: Rates) -> str:
     if energy is None:
         # all states of a gas are alike: random ones are its equilibrium
         flat = hasattr(rates.source, "energy") or isinstance(rates.source, RateSource)
-        return "equilibrium" if flat and not states.report.get("reweighted") else ""
+        other = states.model_energies is not None and float(np.std(states.model_energies)) > 1e-6
+        return "equilibrium" if flat and not other and not states.report.get("reweighted") else ""
     if states.model_energies is None or states.ensemble != "equilibrium":
+        return ""
+    if states.temperature_K not in (None, rates.temperature_K):
         return ""
     gap = float(np.std(energy.energies(states.occupations) - states.model_energies))
     if gap > 1e-6:
@@ -448,7 +502,7 @@ def _same_barriers(result: Transport, model: Any, rates: Rates) -> bool:
     return bool(np.allclose(found, w, rtol=1e-9, atol=0.0))
 
 
-def _chosen(states: States, neighbors: States) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+def _chosen(states: States, neighbors: States, n_jumps: int) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
     """Jumps that lead from states to neighbours, and the probabilities they were drawn with, if noted."""
     if len(states) != len(neighbors):
         raise StatesError(
@@ -460,8 +514,25 @@ def _chosen(states: States, neighbors: States) -> tuple[NDArray[np.int64], NDArr
             "found neighbours without the jumps that led to them; expected States made by draw_neighbors(), or a "
             "report with 'jumps'; draw them again"
         )
-    drawn = about.get("probabilities")
-    return np.asarray(about["jumps"], dtype=np.int64), None if drawn is None else np.asarray(drawn, dtype=float)
+    chosen = np.asarray(about["jumps"], dtype=np.int64)
+    drawn = None if about.get("probabilities") is None else np.asarray(about["probabilities"], dtype=float)
+    for name, noted in (("jumps", chosen), ("probabilities", drawn)):
+        if noted is not None and noted.shape != (len(states),):
+            raise StatesError(
+                f"found {noted.size} {name} in the report of {len(neighbors)} neighbours; expected one each; draw the "
+                "neighbours after selecting states, not before"
+            )
+    if np.any((chosen < 0) | (chosen >= n_jumps)):
+        raise StatesError(
+            f"found jumps {chosen.min()} to {chosen.max()} in the report of the neighbours; expected 0 to "
+            f"{n_jumps - 1}; draw the neighbours on these jumps"
+        )
+    if drawn is not None and not np.all((drawn > 0) & (drawn <= 1)):
+        raise StatesError(
+            "found probabilities of jumps in the report of the neighbours that are not above 0 and at most 1; expected "
+            "those of the draws; draw the neighbours again"
+        )
+    return chosen, drawn
 
 
 def _rungs_dict(rungs: Rungs) -> dict[str, Any]:

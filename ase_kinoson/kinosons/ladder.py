@@ -7,14 +7,18 @@ is a better relaxation, and its bound needs the moments c_m = ⟨r̄ ⊗ P^m r̄
 
 The best θ solves A θ = B: the Rayleigh–Ritz value, the tightest bound that so many moments allow. Every θ gives a
 bound; θ is found on some groups of trajectories and evaluated on the others (cross-fitting), so that noise in the
-moments does not pose as a lower bound. The u_i are the first powers of P one by one, then averages over longer and longer blocks of
-powers: slow modes need long times but few parameters.
+moments does not pose as a lower bound. The u_i are the first powers of P one by one, then averages over longer and
+longer blocks of powers: slow modes need long times but few parameters.
+
+What may still be missing, the tail, has two sources: modes slower than the trajectories, judged by what the last rung
+gained, and noise that keeps θ from its best, judged by what θ from half of the groups does worse. The tail enters the
+errors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +39,13 @@ SLOW = 0.5
 """Power of the width of a block in the unit of its basis function."""
 
 FLOOR = 1e-6
+
+CHUNK = 64
+"""Resamples whose matrices are held at a time; bounds memory."""
+
+
+ROWS_OF_TAIL = 65
+"""Resamples that tell the noise where only the tail is wanted."""
 
 
 def powers(n_steps: int) -> list[tuple[int, int]]:
@@ -69,7 +80,7 @@ class Rungs:
     chosen : int
         The rung after which no gain exceeds its error.
     tail : float
-        Estimate of what is still missing beyond the chosen rung, Å²/s.
+        Estimate of what is still missing below the chosen rung, Å²/s; 0 where nothing points to it.
     """
 
     value: NDArray[np.float64]
@@ -126,6 +137,7 @@ class Ladder:
         n_resamples: int = 400,
         seed: int = 0,
         max_rung: int | None = None,
+        widen: bool = True,
     ) -> Ladder:
         """Find the rung to stand on and evaluate it.
 
@@ -145,6 +157,8 @@ class Ladder:
             Bootstrap over groups.
         max_rung
             Go no higher.
+        widen
+            Whether the tail enters the errors; what a bound misses is no error of the bound.
 
         Raises
         ------
@@ -166,34 +180,24 @@ class Ladder:
         if max_rung is not None:
             blocks = blocks[:max_rung]
         grid = np.ix_(index, index)
-        whole = moments.resampled(counts)
+        whole = moments.resampled(counts, ("time", "square", "bare", "tracer_square", "check"))
         time = whole["time"]
 
         def per_time(x: NDArray) -> NDArray:
             return x / time.reshape(-1, *([1] * (x.ndim - 1)))
 
-        square = per_time(whole["square"])[:, grid[0], grid[1]]
-        bare = per_time(whole["bare"])[:, grid[0], grid[1]]
-        s = len(index)
-        parts = []  # (others, own, weight share) of every fold
-        for f in range(N_FOLDS):
-            own = counts * (fold == f)
-            other = counts * (fold != f)
-            share = (own @ moments.weight) / (counts @ moments.weight)
-            parts.append((moments.resampled(other), moments.resampled(own), share))
-
         def scalar(x: NDArray) -> NDArray:
             return np.einsum("...xy,xy->...", x, projector) / dimension
 
+        square = per_time(whole["square"])[:, grid[0], grid[1]]
+        bare = per_time(whole["bare"])[:, grid[0], grid[1]]
+        folds = [fold == f for f in range(N_FOLDS)]
+
         # collective: one basis of all species and powers serves every species, hence the carrier
-        options = []
-        for top in range(len(blocks) + 1):
-            change = np.zeros((len(counts), s, s, 3, 3))
-            for other, own, share in parts if top else []:
-                theta = _joint(other["moments"][:, :, grid[0], grid[1]], blocks[:top], projector)
-                found = _joint_change(own["moments"][:, :, grid[0], grid[1]], blocks[:top], theta)
-                change += np.nan_to_num(found * share[:, None, None, None, None])
-            options.append(square - per_time(change))
+        change = _cross_fitted(
+            moments.moments[:, :, grid[0], grid[1]], moments.weight, counts, folds, blocks, projector
+        )
+        options = [square, *(square - per_time(x) for x in change)]
         rungs: dict[str, Rungs] = {}
         rungs[carrier] = _choose([scalar(x.sum(axis=(1, 2))) for x in options])
         for a, name in enumerate(names):
@@ -205,23 +209,42 @@ class Ladder:
             tracer_square = per_time(whole["tracer_square"])[:, index]
             tracer = tracer_square.copy()
             for a, name in enumerate(names):
-                own_options = []
-                for top in range(len(blocks) + 1):
-                    change = np.zeros((len(counts), 3, 3))
-                    for other, own, share in parts if top else []:
-                        c = other["tracer_moments"][:, :, index[a]][:, :, None, None]
-                        theta = _joint(c, blocks[:top], projector)
-                        d = own["tracer_moments"][:, :, index[a]][:, :, None, None]
-                        found = _joint_change(d, blocks[:top], theta)[:, 0, 0]
-                        change += np.nan_to_num(found * share[:, None, None])
-                    own_options.append(tracer_square[:, a] - per_time(change))
+                own = moments.tracer_moments[:, :, index[a], None, None]
+                change = _cross_fitted(own, moments.weight, counts, folds, blocks, projector)[:, :, 0, 0]
+                own_options = [tracer_square[:, a], *(tracer_square[:, a] - per_time(x) for x in change)]
                 rungs[f"tracer {name}"] = _choose([scalar(x) for x in own_options])
                 tracer[:, a] = own_options[rungs[f"tracer {name}"].chosen]
+        # what θ found on half of the groups does worse is about what more groups would still gain
+        few, half = counts[:ROWS_OF_TAIL], rng.permutation(n) % 2 == 0
+        collective = options[chosen].copy()
+        if chosen:
+            moved = moments.moments[:, :, grid[0], grid[1]]
+            less = (
+                square[0]
+                - _cross_fitted(moved, moments.weight, few, folds, blocks[:chosen], projector, half)[-1, 0] / time[0]
+            )
+            worse = {carrier: scalar((less - collective[0]).sum(axis=(0, 1)))}
+            worse |= {name: scalar(less[a, a] - collective[0, a, a]) for a, name in enumerate(names)}
+            rungs |= {k: _with_tail(rungs[k], float(v), len(blocks)) for k, v in worse.items()}
+        for a, name in enumerate(names if tracer is not None else ()):
+            assert tracer is not None and tracer_square is not None
+            key, top = f"tracer {name}", rungs[f"tracer {name}"].chosen
+            if top:
+                own = moments.tracer_moments[:, :, index[a], None, None]
+                change = _cross_fitted(own, moments.weight, few, folds, blocks[:top], projector, half)[-1, 0, 0, 0]
+                less = tracer_square[0, a] - change / time[0] - tracer[0, a]
+                rungs[key] = _with_tail(rungs[key], float(scalar(less)), len(blocks))
+        luck = rng.standard_normal(n_resamples)
+        scale = np.stack([_widened(rungs[name], luck) for name in names], axis=1)
+        if widen:
+            collective[1:] *= np.sqrt(scale[:, :, None] * scale[:, None, :])[..., None, None]
+        if widen and tracer is not None:
+            tracer[1:] *= np.stack([_widened(rungs[f"tracer {name}"], luck) for name in names], axis=1)[..., None, None]
         check = per_time(whole["check"])[:, :, grid[0], grid[1]]
         plain = {carrier: scalar(check.sum(axis=(2, 3)))}
         plain |= {name: scalar(check[:, :, a, a]) for a, name in enumerate(names)}
         return cls(
-            options[chosen],
+            collective,
             tracer,
             square,
             tracer_square,
@@ -235,9 +258,46 @@ class Ladder:
         )
 
 
-def _joint(moments: NDArray, blocks: list[tuple[int, int]], projector: NDArray) -> NDArray[np.float64]:
-    """Best θ^a of all basis functions for every species, shape (R, S K, S), from moments (R, M, S, S, 3, 3)."""
-    c = np.einsum("rmabxy,xy->rmab", moments, projector)
+def _cross_fitted(
+    moments: NDArray,
+    weight: NDArray,
+    counts: NDArray,
+    folds: list[NDArray],
+    blocks: list[tuple[int, int]],
+    projector: NDArray,
+    fit: NDArray | None = None,
+) -> NDArray[np.float64]:
+    """What every rung takes off Λ_ab, times ⟨τ⟩, shape (K, R, S, S, 3, 3), from sums (n_groups, M, S, S, 3, 3).
+
+    Each fold of groups is judged with the coefficients that the other folds found; ``fit`` marks groups that may help
+    to find them (default: all).
+    """
+    change = np.zeros((len(blocks), len(counts), *moments.shape[2:]))
+    traces = np.einsum("gmabxy,xy->gmab", moments, projector, optimize=True)
+    total = counts @ weight
+    for own in folds:
+        use = ~own if fit is None else ~own & fit
+        theta = _joint(_means(traces[use], weight[use], counts[:, use]), blocks)
+        part, part_weight = moments[own], weight[own]
+        for first in range(0, len(counts), CHUNK):
+            rows = slice(first, first + CHUNK)
+            multiple = counts[rows][:, own]
+            share = (multiple @ part_weight) / total[rows]
+            found = _joint_change(_means(part, part_weight, multiple), blocks, [t[rows] for t in theta])
+            change[:, rows] += np.nan_to_num(found * share[:, None, None, None, None])
+    return change
+
+
+def _means(values: NDArray, weight: NDArray, counts: NDArray) -> NDArray[np.float64]:
+    """Weighted means of sums over groups, NaN where no group is left, shape (R, ...)."""
+    total = counts @ weight
+    total = np.where(total > 0, total, np.nan)
+    flat = counts @ values.reshape(len(values), -1)
+    return (flat / total[:, None]).reshape(len(counts), *values.shape[1:])
+
+
+def _joint(c: NDArray, blocks: list[tuple[int, int]]) -> list[NDArray[np.float64]]:
+    """Best θ^a for every species of the first 1, 2 … K blocks, shapes (R, S K, S), from traces of c_m, (R, M, S, S)."""
     b, a = _basis(c, blocks)
     r, k, s, _ = b.shape
     b = b.reshape(r, k * s, s)
@@ -248,36 +308,58 @@ def _joint(moments: NDArray, blocks: list[tuple[int, int]], projector: NDArray) 
     size = np.tile(np.sqrt(np.einsum("raa->ra", c[:, 0])), (1, k)) / width**SLOW
     size = np.where(size > 0, size, np.inf)
     scaled = a / size[:, :, None] / size[:, None, :]
-    values, vectors = np.linalg.eigh(0.5 * (scaled + scaled.transpose(0, 2, 1)))
-    # directions that noise could have made are damped; any θ gives a bound, so this costs tightness only
-    noise = NOISE * float(np.sqrt(scaled[1:].var(axis=0).mean())) if r > 2 else 0.0
-    inverse = np.maximum(values, 0.0) / (np.square(np.maximum(values, 0.0)) + noise**2 + FLOOR**2)
+    scaled = 0.5 * (scaled + scaled.transpose(0, 2, 1))
     right = b / size[:, :, None]
-    return np.einsum("rij,rj,rkj,rka->ria", vectors, inverse, vectors, right, optimize=True) / size[:, :, None]
+    known = np.isfinite(scaled.reshape(r, -1).sum(axis=1))  # resamples without any group to fit
+    scaled[~known], right[~known] = 0.0, 0.0
+    size[~known] = np.inf
+    several = known[1:].sum() > 1
+    variance = scaled[1:][known[1:]].var(axis=0) if several else np.zeros(scaled.shape[1:])
+    theta = []
+    for n in range(s, k * s + 1, s):
+        values, vectors = np.linalg.eigh(scaled[:, :n, :n])
+        # directions that noise could have made are damped; any θ gives a bound, so this costs tightness only
+        noise = NOISE**2 * float(variance[:n, :n].mean())
+        values = np.maximum(values, 0.0)
+        inverse = values / (np.square(values) + noise + FLOOR**2)
+        projected = vectors.transpose(0, 2, 1) @ right[:, :n]
+        theta.append(vectors @ (inverse[:, :, None] * projected) / size[:, :n, None])
+    return theta
 
 
-def _joint_change(moments: NDArray, blocks: list[tuple[int, int]], theta: NDArray) -> NDArray[np.float64]:
-    """What the coefficients take off Λ_ab, times ⟨τ⟩, shape (R, S, S, 3, 3)."""
+def _joint_change(moments: NDArray, blocks: list[tuple[int, int]], theta: list[NDArray]) -> NDArray[np.float64]:
+    """What the coefficients take off Λ_ab, times ⟨τ⟩, shape (K, R, S, S, 3, 3): one row for each θ."""
     b, a = _basis(moments, blocks)
     r, k, s = b.shape[:3]
-    t = theta.reshape(r, k, s, s)
-    linear = np.einsum("rkcaxy,rkcb->rabxy", b, t, optimize=True)
-    linear = linear + linear.transpose(0, 2, 1, 4, 3)
-    return linear - np.einsum("rkca,rklcdxy,rldb->rabxy", t, a, t, optimize=True)
+    b = b.reshape(r, k * s, s * 9)
+    a = np.ascontiguousarray(a.transpose(0, 1, 3, 2, 4, 5, 6)).reshape(r, k * s, k * s, 9)
+    change = np.empty((len(theta), r, s, s, 3, 3))
+    for row, t in zip(change, theta, strict=True):
+        n = t.shape[1]
+        left = t.transpose(0, 2, 1)
+        linear = (left @ b[:, :n]).reshape(r, s, s, 3, 3)
+        half = (left @ a[:, :n, :n].reshape(r, n, n * 9)).reshape(r, s, n, 9)
+        square = half.transpose(0, 1, 3, 2).reshape(r, s * 9, n) @ t
+        row[:] = linear + linear.transpose(0, 2, 1, 4, 3)
+        row -= square.reshape(r, s, 3, 3, s).transpose(0, 1, 4, 2, 3)
+    return change
 
 
 def _basis(c: NDArray, blocks: list[tuple[int, int]]) -> tuple[NDArray, NDArray]:
     """B (R, K, S, S, …) and A (R, K, K, S, S, …) of averages over blocks of powers, from moments (R, M, S, S, …)."""
-    b = np.stack([c[:, i:j].mean(axis=1) for i, j in blocks], axis=1)
-    rows = []
-    for i, j in blocks:
-        line = []
-        for m, n in blocks:
+    k, n_lags = len(blocks), c.shape[1]
+    single = np.zeros((k, n_lags))
+    pairs = np.zeros((k, k, n_lags))
+    for row, (i, j) in enumerate(blocks):
+        single[row, i:j] = 1.0 / (j - i)
+        for column, (m, n) in enumerate(blocks):
             total = np.convolve(np.ones(j - i), np.ones(n - m)) / ((j - i) * (n - m))
             lags = i + m + np.arange(len(total))
-            line.append(np.tensordot(total, np.moveaxis(c[:, lags] - c[:, lags + 1], 1, 0), axes=1))
-        rows.append(np.stack(line, axis=1))
-    return b, np.stack(rows, axis=1)
+            pairs[row, column, lags] += total
+            pairs[row, column, lags + 1] -= total
+    flat = c.reshape(len(c), n_lags, -1)
+    b, a = single @ flat, pairs.reshape(k * k, n_lags) @ flat
+    return b.reshape(len(c), k, *c.shape[2:]), a.reshape(len(c), k, k, *c.shape[2:])
 
 
 def _choose(options: list[NDArray]) -> Rungs:
@@ -291,19 +373,19 @@ def _choose(options: list[NDArray]) -> Rungs:
         total = table[chosen] - table[top]
         if total[0] > total[1:].std(ddof=1):
             chosen = top
-    return Rungs(value, error, gain[:, 0], gain_error, chosen, _tail(value, chosen))
+    return Rungs(value, error, gain[:, 0], gain_error, chosen, 0.0)
 
 
 def _at(rungs: Rungs, chosen: int) -> Rungs:
-    return Rungs(rungs.value, rungs.error, rungs.gain, rungs.gain_error, chosen, _tail(rungs.value, chosen))
+    return replace(rungs, chosen=chosen)
 
 
-def _tail(value: NDArray, chosen: int) -> float:
-    """Remaining gain if the last gains went on falling by their common factor (Aitken)."""
-    if chosen < 2:
-        return float("nan")
-    last, before = value[chosen - 1] - value[chosen], value[chosen - 2] - value[chosen - 1]
-    if last <= 0 or before <= 0:
-        return 0.0
-    factor = min(last / before, 0.9)
-    return float(last * factor / (1.0 - factor))
+def _with_tail(rungs: Rungs, worse: float, n_blocks: int) -> Rungs:
+    """Add up what slow modes and noise may still hide."""
+    slow = float(rungs.gain[rungs.chosen - 1]) if rungs.chosen == n_blocks else 0.0
+    return replace(rungs, tail=max(slow, 0.0) + max(worse, 0.0))
+
+
+def _widened(rungs: Rungs, luck: NDArray) -> NDArray[np.float64]:
+    """Factors for resamples that widen their spread by the tail."""
+    return np.maximum(1.0 + rungs.tail / float(rungs.value[rungs.chosen]) * luck, 0.05)

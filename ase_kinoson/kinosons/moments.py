@@ -64,27 +64,28 @@ class Moments:
         """Number of independent groups."""
         return len(self.weight)
 
-    def resampled(self, counts: NDArray) -> dict[str, NDArray[np.float64]]:
+    def resampled(self, counts: NDArray, names: tuple[str, ...] | None = None) -> dict[str, NDArray[np.float64]]:
         """Weighted means per jump for rows of group multiplicities.
 
         Parameters
         ----------
         counts : ndarray, shape (R, n_groups)
+        names
+            Sums wanted; default all of the above.
 
         Returns
         -------
         dict of ndarray, shape (R, ...)
-            All sums above divided by the weight.
+            Sums divided by the weight.
         """
         total = counts @ self.weight
         total = np.where(total > 0, total, np.nan)
         found = {}
-        for item in fields(self):
-            if item.name in ("weight", "check_lags", "n_jumps"):
-                continue
-            values = getattr(self, item.name)
+        every = (item.name for item in fields(self) if item.name not in ("weight", "check_lags", "n_jumps"))
+        for name in every if names is None else names:
+            values = getattr(self, name)
             flat = counts @ values.reshape(len(values), -1)
-            found[item.name] = (flat / total[:, None]).reshape(len(counts), *values.shape[1:])
+            found[name] = (flat / total[:, None]).reshape(len(counts), *values.shape[1:])
         return found
 
 
@@ -118,6 +119,11 @@ def follow(
         Of starts and jumps.
     progress
         Show a bar.
+
+    Raises
+    ------
+    StatesError
+        If nothing can move in a state.
     """
     rng = np.random.default_rng(seed)
     escape = np.concatenate(
@@ -126,9 +132,12 @@ def follow(
             for i in range(0, len(states), 512)
         ]
     )
+    stuck = int(((states.weights > 0) & (escape <= 0)).sum())
+    if stuck:
+        raise StatesError(
+            f"found {stuck} states that no jump leaves; expected at least one finite barrier each; drop these states"
+        )
     share = states.weights * escape
-    if not share.sum() > 0:
-        raise StatesError("found no state that the carrier can leave; expected some; check the rates")
     places = (np.arange(n_trajectories) + rng.random()) / n_trajectories
     starts = np.searchsorted(np.cumsum(share) / share.sum(), places)
     starts = np.minimum(starts, len(states) - 1)

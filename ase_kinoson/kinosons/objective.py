@@ -130,6 +130,13 @@ class Objective:
     def __len__(self) -> int:
         return sum(len(p.codes) for p in self.pools)
 
+    def calibrate(self, relaxation: Relaxation) -> None:
+        """Take the scale of the rates that gates see from these states."""
+        assert relaxation.closure is not None
+        pools = [p for p in self.pools if p.paths is not None]
+        every = Paths.concatenate([p.paths for p in pools if p.paths is not None])
+        relaxation.closure.calibrate(every, torch.cat([p.weights for p in pools]))
+
     def batches(self, size: int, rng: np.random.Generator) -> list[tuple[int, Tensor]]:
         """Shuffled batches of one basis site each."""
         found = []

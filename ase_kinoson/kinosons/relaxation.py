@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ase_kinoson.barriers.model_file import read_model, write_model
 from ase_kinoson.crystal.environment import CarrierEnvironment
 from ase_kinoson.crystal.jumps import JumpNetwork
+from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonError, ModelError
 from ase_kinoson.kinetics.rates import Rates
 from ase_kinoson.kinosons.closure import Closure
@@ -203,6 +204,42 @@ class Relaxation:
                 "sites; expected its environment to fit into both cells or neither; make it on the second cell"
             )
         return replace(self, network=network, environment=environment, rates=rates, report=dict(self.report), _balls={})
+
+    def at(self, temperature_K: float, states: States) -> Relaxation:
+        """Ask the relaxation at another temperature.
+
+        Rates enter as they are; the scale that learned factors see is taken anew from the states, without training.
+        Training with ``start=`` is tighter.
+
+        Parameters
+        ----------
+        temperature_K
+            K.
+        states
+            Equilibrium states at that temperature; some hundreds suffice.
+
+        Returns
+        -------
+        Relaxation
+            A copy.
+
+        Raises
+        ------
+        ModelError
+            If the relaxation has no rates, or the states belong to another supercell.
+        """
+        from ase_kinoson.kinosons.objective import Objective
+
+        if self.rates is None or states.supercell != self.network.supercell:
+            raise ModelError(
+                "found a relaxation without model rates, or states of another supercell; expected rates that depend on "
+                "temperature, and states on the supercell of the relaxation; train one here"
+            )
+        moved = replace(self.to(self.dtype), rates=replace(self.rates, temperature_K=float(temperature_K)))
+        if moved.closure is not None:
+            Objective.of(moved, states).calibrate(moved)
+        moved.report["scaled_to_temperature_K"] = float(temperature_K)
+        return moved
 
     def check(self, network: JumpNetwork) -> None:
         """Raise :class:`ModelError` if this relaxation does not belong to the jumps."""

@@ -28,7 +28,6 @@ from ase_kinoson.kinetics.sampling import MonteCarlo, sample_states
 from ase_kinoson.kinosons.field import EquivariantField
 from ase_kinoson.kinosons.galerkin import solve_linear
 from ase_kinoson.kinosons.objective import Objective
-from ase_kinoson.kinosons.paths import Paths
 from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.verdict import check_temperature
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
@@ -160,14 +159,14 @@ def train_relaxation(
     # each set in units of its own Λ[0], so that the ratio reported has no noise from other states
     check = Objective.of(relaxation, states[held])
     run = _Run(relaxation, objective, check, batch_size, patience, rng, progress)
-    run.calibrate(ridge, start is None)
+    run.calibrate(ridge, untrained=start is None)
     learns_paths = relaxation.closure is not None and relaxation.closure.hidden > 0
     if learns_paths and closure_epochs:
         trained = start is not None or not isinstance(relaxation.field, EquivariantField)
         with _without_field(relaxation, not trained):
             run.fit([(_closure(relaxation).parameters(), GATE_RATE)], closure_epochs, "training paths", best_of=trained)
         if relaxation.form == "clusters":
-            run.calibrate(ridge, False)  # the gates have changed what is left to the clusters
+            run.calibrate(ridge, untrained=False)  # the gates have changed what is left to the clusters
     run.note()
     chain = None
     if isinstance(relaxation.field, EquivariantField) and epochs:
@@ -183,6 +182,7 @@ def train_relaxation(
         "n_validation_states": int(held.sum()),
         "seed": int(seed),
         "ensemble": states.ensemble,
+        "temperature_K": rates.temperature_K,
         # in a cell smaller than its environment a relaxation sees periodic images: good for this cell only
         "wrapped_environment": relaxation.environment.is_wrapped,
         "training_keys": sorted({*states.keys, *(chain.keys if chain is not None else ())}),
@@ -264,19 +264,19 @@ class _Run:
         self.best = self.untrained
         self.weights = copy.deepcopy(relaxation.modules.state_dict())
 
-    def calibrate(self, ridge: float, scale: bool) -> None:
-        """Set what needs no epochs: the scale of the rates (if asked for), and all that is linear, in closed form."""
+    def calibrate(self, ridge: float, *, untrained: bool) -> None:
+        """Set what needs no epochs: the scale of the rates, and all that is linear, in closed form."""
         relaxation = self.relaxation
-        if relaxation.closure is not None and scale:
-            pools = [p for p in self.objective.pools if p.paths is not None]
-            every = Paths.concatenate([p.paths for p in pools if p.paths is not None])
-            relaxation.closure.calibrate(every, torch.cat([p.weights for p in pools]))
+        if relaxation.closure is not None:
+            self.objective.calibrate(relaxation)
+            if not untrained:
+                self.note()
         linear: list[nn.Parameter] = [] if relaxation.closure is None else [relaxation.closure.factor]
         if relaxation.form == "clusters":
             linear += list(relaxation.field.parameters())  # type: ignore[union-attr]
         if linear:
             # an untrained network is zero: leaving it out changes nothing and saves its cost
-            with _without_field(relaxation, scale and isinstance(relaxation.field, EquivariantField)):
+            with _without_field(relaxation, untrained and isinstance(relaxation.field, EquivariantField)):
                 solve_linear(relaxation, self.objective, linear, ridge=ridge)
             self.note()
 
@@ -354,6 +354,7 @@ class _Fresh:
         self.states, self.relaxation = states, relaxation
         self.count = max(1, round(share * len(states)))
         self.keys: set[str] = set()
+        self.next = 0
         # the last state of every chain
         last = {int(g): i for i, g in enumerate(states.groups)}
         self.groups, rows = np.array(list(last)), np.array(list(last.values()))
@@ -372,11 +373,11 @@ class _Fresh:
         occupations, carriers, groups, missing = [kept.occupations], [kept.carriers], [kept.groups], self.count
         while missing > 0:
             self.chain.run(REFRESH_SWEEPS)
-            n = min(missing, len(self.groups))
-            occupations.append(self.chain.occupations[:n].copy())
-            carriers.append(self.chain.carriers[:n].copy())
-            groups.append(self.groups[:n])
-            missing -= n
+            turn = (self.next + np.arange(min(missing, len(self.groups)))) % len(self.groups)
+            occupations.append(self.chain.occupations[turn])
+            carriers.append(self.chain.carriers[turn])
+            groups.append(self.groups[turn])
+            self.next, missing = (self.next + len(turn)) % len(self.groups), missing - len(turn)
         old = self.states
         self.states = States.from_occupations(
             old.supercell,

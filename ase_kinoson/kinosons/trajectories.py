@@ -287,6 +287,11 @@ def _advance(
     if resumed:
         assert checkpoint is not None
         engine.load(checkpoint)
+        if engine.burned != burn_in:
+            raise KinosonError(
+                f"the checkpoint {checkpoint} began after a burn-in of {engine.burned} jumps; expected "
+                f"burn_in={burn_in}; pass the same, or remove it"
+            )
         if engine.n_jumps > n_jumps:
             raise KinosonError(
                 f"the checkpoint {checkpoint} holds {engine.n_jumps} jumps per walker; expected at most "

@@ -15,7 +15,7 @@ from ase_kinoson.kinetics.weights import energy_drift
 from ase_kinoson.kinosons.assembly import assemble
 from ase_kinoson.kinosons.functional import jump_terms
 from ase_kinoson.kinosons.relaxation import Relaxation
-from ase_kinoson.kinosons.result import Transport
+from ase_kinoson.kinosons.result import NO_BOUND, Transport
 from ase_kinoson.kinosons.statistics import Bootstrap
 from ase_kinoson.kinosons.verdict import HEAVY_SHARE, check_temperature, judge
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
@@ -121,6 +121,21 @@ def transport(
             f"{100 * result.largest_share:.0f} % of the vacancy diffusivity; expected less than "
             f"{100 * HEAVY_SHARE:.0f} %; its error bar is too small, and so may be the value: add states"
         )
+    if relaxation is not None and kind != NO_BOUND:
+        reasons += _worse_than_none(result)
     for reason in reasons:
         warnings.warn(reason, KinosonWarning, stacklevel=2)
     return result
+
+
+def _worse_than_none(result: Transport) -> list[str]:
+    """One sentence where y = 0 would be a tighter bound, which costs nothing to see."""
+    factors = {**result.collective_correlation_factor}
+    factors |= {f"tracer {s}": q for s, q in result.correlation_factor.items()}
+    bad = [name for name, q in factors.items() if q.value > 1.05 + 2.0 * np.nan_to_num(float(q.error))]
+    if not bad:
+        return []
+    return [
+        f"the relaxation makes the bound of {', '.join(bad)} worse than none does; expected a factor below 1; it was "
+        "trained on other rates or another temperature: train it here with start=, or use Relaxation.at()"
+    ]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import BarrierError, StatesError
-from ase_kinoson.kinetics.rates import Rates
+from ase_kinoson.kinetics.rates import Rates, RateSource
 from ase_kinoson.kinetics.weights import EnergyDrift
 from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.result import BOUND, ESTIMATE, NO_BOUND
@@ -62,6 +62,12 @@ def judge(
     """
     reasons: list[str] = []
     kind = {"equilibrium": BOUND, "random": NO_BOUND}.get(states.ensemble, ESTIMATE)
+    if (
+        states.ensemble == "random"
+        and isinstance(rates.source, RateSource)
+        and getattr(rates.source, "energy", None) is None
+    ):
+        kind = BOUND  # of a gas all states are equally likely
 
     def weaken(to: str, reason: str) -> None:
         nonlocal kind

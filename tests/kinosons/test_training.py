@@ -265,6 +265,7 @@ def test_fresh_states_replace_old_ones(tiny, pair_model):
 
 
 @pytest.mark.filterwarnings("ignore:.*no held-out bound")  # a tiny cell has few distinct states
+@pytest.mark.filterwarnings("ignore:.*worse than none")  # the rates that y was trained on are wrong on purpose
 def test_fine_tuning_lowers_the_reference_bound_and_keeps_the_split(tiny):
     """A relaxation of wrong rates learns from the right ones; the states used count as seen."""
     cell, network = tiny
@@ -282,3 +283,25 @@ def test_fine_tuning_lowers_the_reference_bound_and_keeps_the_split(tiny):
     assert after < before - 0.01
     assert set(train_part.keys) <= set(tuned.report["training_keys"])
     assert not set(train_part.keys) <= set(y.report["training_keys"])
+
+
+def test_a_relaxation_moves_to_another_temperature(tiny, pair_model):
+    """Rates enter as they are, but gates know only the rates they saw: without a new scale they make things worse."""
+    cell, network = tiny
+    y = ak.train_relaxation(cell, network, pair_model, temperature_K=1000.0, n_states=400, form="paths", seed=1)
+    cold = 300.0
+    states = sample_states(cell, 400, method="monte-carlo", model=pair_model.bind(network), temperature_K=cold, seed=2)
+    moved = y.at(cold, states)
+    assert moved.rates.temperature_K == cold and y.rates.temperature_K == 1000.0
+    stale = ak.Relaxation(**{**vars(y), "rates": moved.rates, "_balls": {}})
+    exact = ak.exact_transport(cell, network, pair_model, cold)
+
+    def bound(relaxation: ak.Relaxation) -> float:
+        return float(ak.transport(exact.states, network, pair_model, relaxation, cold).vacancy_diffusivity)
+
+    late = bound(stale)
+    again = ak.train_relaxation(
+        cell, network, pair_model, temperature_K=cold, states=states, form="paths", start=y, seed=1
+    )
+    value = float(exact.vacancy_diffusivity)
+    assert value * (1 - 1e-7) <= bound(again) <= bound(moved) * 1.02 < late

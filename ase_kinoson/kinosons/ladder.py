@@ -48,6 +48,10 @@ ROWS_OF_TAIL = 65
 """Resamples that tell the noise where only the tail is wanted."""
 
 
+SLOWEST = 0.95
+"""Largest factor between the gains of two doublings of time with which the tail is summed up."""
+
+
 def powers(n_steps: int) -> list[tuple[int, int]]:
     """Blocks of powers of P that trajectories of ``n_steps`` jumps can tell: ``(first, last + 1)`` each.
 
@@ -225,7 +229,7 @@ class Ladder:
             )
             worse = {carrier: scalar((less - collective[0]).sum(axis=(0, 1)))}
             worse |= {name: scalar(less[a, a] - collective[0, a, a]) for a, name in enumerate(names)}
-            rungs |= {k: _with_tail(rungs[k], float(v), len(blocks)) for k, v in worse.items()}
+            rungs |= {k: _with_tail(rungs[k], float(v), blocks) for k, v in worse.items()}
         for a, name in enumerate(names if tracer is not None else ()):
             assert tracer is not None and tracer_square is not None
             key, top = f"tracer {name}", rungs[f"tracer {name}"].chosen
@@ -233,7 +237,7 @@ class Ladder:
                 own = moments.tracer_moments[:, :, index[a], None, None]
                 change = _cross_fitted(own, moments.weight, few, folds, blocks[:top], projector, half)[-1, 0, 0, 0]
                 less = tracer_square[0, a] - change / time[0] - tracer[0, a]
-                rungs[key] = _with_tail(rungs[key], float(scalar(less)), len(blocks))
+                rungs[key] = _with_tail(rungs[key], float(scalar(less)), blocks)
         luck = rng.standard_normal(n_resamples)
         scale = np.stack([_widened(rungs[name], luck) for name in names], axis=1)
         if widen:
@@ -380,10 +384,25 @@ def _at(rungs: Rungs, chosen: int) -> Rungs:
     return replace(rungs, chosen=chosen)
 
 
-def _with_tail(rungs: Rungs, worse: float, n_blocks: int) -> Rungs:
-    """Add up what slow modes and noise may still hide."""
-    slow = float(rungs.gain[rungs.chosen - 1]) if rungs.chosen == n_blocks else 0.0
-    return replace(rungs, tail=max(slow, 0.0) + max(worse, 0.0))
+def _with_tail(rungs: Rungs, worse: float, blocks: list[tuple[int, int]]) -> Rungs:
+    """Add up what slow modes and noise may still hide.
+
+    Slow modes: what the last doubling of the time gained, and all further doublings if gains went on changing by the
+    same factor. A mode so slow that it does not show at all within the trajectories cannot be seen by any such estimate.
+    """
+    ends = np.array([last for _, last in blocks])
+    full, half, quarter = (int((ends <= ends[-1] / f).sum()) for f in (1, 2, 4))
+    value = rungs.value
+    slow = max(float(value[rungs.chosen] - value[full]), 0.0)
+    gain = float(value[half] - value[full])
+    noise = float(np.sqrt(np.square(rungs.gain_error[half:full]).sum()))
+    if quarter == 0 or quarter == half:  # too short to compare doublings
+        slow += max(gain, 0.0) if rungs.chosen == full else 0.0
+    elif gain > 2.0 * noise:
+        before = max(float(value[quarter] - value[half]), gain)
+        factor = min(gain / before, SLOWEST)
+        slow += gain * factor / (1.0 - factor)
+    return replace(rungs, tail=slow + max(worse, 0.0))
 
 
 def _widened(rungs: Rungs, luck: NDArray) -> NDArray[np.float64]:

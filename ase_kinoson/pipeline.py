@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import sys
 import time
@@ -16,14 +15,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
-from ase_kinoson.errors import KinosonError
-from ase_kinoson.stages import Stages, fingerprint, recorded_warnings, replace_file
+from ase_kinoson.stages import (
+    Stages,
+    fingerprint,
+    load_barriers,
+    load_correction,
+    recorded_warnings,
+    replace_file,
+    save_barriers,
+    save_correction,
+)
 
 if TYPE_CHECKING:
     from ase_kinoson.barriers.learned import BarrierModel
     from ase_kinoson.barriers.reference import Barriers
+    from ase_kinoson.kinosons.correction import CorrectedTransport
     from ase_kinoson.kinosons.relaxation import Relaxation
     from ase_kinoson.kinosons.transport import Transport
     from ase_kinoson.study import Study, StudyResult
@@ -100,8 +107,8 @@ class Pipeline:
             key,
             title=f"reference barriers of {len(states)} states ({name})",
             compute=compute,
-            save=lambda barriers: _save_barriers(path, barriers),
-            load=lambda: _load_barriers(path, states, self.study.jumps),
+            save=lambda barriers: save_barriers(path, barriers),
+            load=lambda: load_barriers(path, states, self.study.jumps),
         )
 
     def random_barriers(self) -> tuple[Barriers, str]:
@@ -216,82 +223,132 @@ class Pipeline:
 
     def relaxations(self, model: BarrierModel, model_key: str) -> dict[float, Relaxation]:
         """Train y at every temperature, each on one thread, together if there are workers."""
+        study, s = self.study, self.study.settings
+        keys = {
+            t: fingerprint(
+                model_key, t, s.relaxation.model_dump(), s.states.ensemble, s.states.sweeps, study.seed("relaxation", t)
+            )
+            for t in study.temperatures_K
+        }
+        self.together("relaxation", "relaxation y", keys, _train)
+        return {t: self.relaxation(model, t) for t in study.temperatures_K}
+
+    def relaxation(self, model: BarrierModel, t: float) -> Relaxation:
+        """Read the relaxation of one temperature."""
         from ase_kinoson.kinosons.relaxation import Relaxation
 
-        study = self.study
-        options = study.settings.relaxation.model_dump()
-        s = study.settings.states
-        keys, todo = {}, []
-        for t in study.temperatures_K:
-            name = f"relaxation-{t:g}K"
-            keys[t] = self.keys[name] = fingerprint(
-                model_key, t, options, s.ensemble, s.sweeps, study.seed("relaxation", t)
+        path = _relaxation_path(self.study, t)
+        return self.stages.read(
+            f"relaxation-{t:g}K",
+            lambda: Relaxation.load(path, self.study.jumps, model=model, temperature_K=t),
+        )
+
+    def coefficients(self, found: Barriers, relaxation: Relaxation, t: float) -> Transport:
+        """Evaluate the functional with reference barriers."""
+        from ase_kinoson.kinosons.transport import transport
+
+        s = self.study.settings.transport
+        with recorded_warnings() as texts:
+            result = transport(
+                found.states,
+                self.study.jumps,
+                found,
+                relaxation,
+                t,
+                vacancy_fraction=s.vacancy_fraction,
+                attempt_frequency=s.attempt_frequency,
+                n_resamples=s.n_resamples,
+                seed=self.study.seed("bootstrap", t),
             )
-            if self.stages.is_done(name, keys[t]):
+        self.stages.warnings[f"transport-{t:g}K"] = texts
+        return result
+
+    def corrections(self, results: dict[float, Transport]) -> dict[float, CorrectedTransport]:
+        """Climb the residual ladder on the model's rates at every temperature, together if there are workers."""
+        study, s = self.study, self.study.settings
+        if not s.correction.enabled:
+            return {}
+        if s.states.ensemble == "quenched":
+            self.stages.warnings["correction"] = [
+                "found the quenched ensemble; expected the equilibrium one for ratio estimates: atoms move along "
+                "trajectories, and frozen ones have no ladder; use the bounds"
+            ]
+            return {}
+        keys = {
+            t: fingerprint(
+                self.keys[f"relaxation-{t:g}K"],
+                self.keys[f"barriers-{t:g}K"],
+                s.correction.model_dump(),
+                s.transport.attempt_frequency,
+                s.transport.n_resamples,
+                study.seed("bootstrap", t),
+                _correction_seed(study, t),
+            )
+            for t in results
+        }
+        self.together("correction", "residual ladder", keys, _correct)
+        return {
+            t: self.stages.read(
+                f"correction-{t:g}K", functools.partial(load_correction, _correction_path(study, t), result)
+            )
+            for t, result in results.items()
+        }
+
+    def together(
+        self,
+        what: str,
+        title: str,
+        keys: dict[float, str],
+        job: Callable[[Study, float, bool], tuple[float, list[str]]],
+    ) -> None:
+        """Have a job write its output at every temperature where it is not done; side by side if there are workers."""
+        todo = []
+        for t, key in keys.items():
+            name = f"{what}-{t:g}K"
+            self.keys[name] = key
+            if self.stages.is_done(name, key):
                 self.stages.resumed.append(name)
             else:
                 todo.append(t)
                 self.stages.begin(name)
-        if todo:
-            self.stages.on_start("relaxation y at " + ", ".join(f"{t:g} K" for t in todo))
-            jobs: dict[float, Callable[[], tuple[float, list[str]]]] = {}
-            for t in todo:
-                shown = self.progress and (self.workers is None or t == todo[-1])
-                if self.workers is not None and len(todo) > 1:
-                    jobs[t] = self.workers.submit(_train, study, t, shown).result
-                else:
-                    jobs[t] = functools.partial(_train, study, t, shown)
-            for t, job in jobs.items():
-                wall_s, texts = job()
-                self.stages.finish(f"relaxation-{t:g}K", keys[t], wall_s, texts)
-        return {
-            t: self.stages.read(
-                f"relaxation-{t:g}K",
-                functools.partial(
-                    Relaxation.load, _relaxation_path(study, t), study.jumps, model=model, temperature_K=t
-                ),
-            )
-            for t in study.temperatures_K
-        }
+        if not todo:
+            return
+        self.stages.on_start(f"{title} at " + ", ".join(f"{t:g} K" for t in todo))
+        results: dict[float, Callable[[], tuple[float, list[str]]]] = {}
+        for t in todo:
+            shown = self.progress and (self.workers is None or t == todo[-1])
+            if self.workers is not None and len(todo) > 1:
+                results[t] = self.workers.submit(job, self.study, t, shown).result
+            else:
+                results[t] = functools.partial(job, self.study, t, shown)
+        for t, result in results.items():
+            wall_s, texts = result()
+            self.stages.finish(f"{what}-{t:g}K", keys[t], wall_s, texts)
 
     def transport(self) -> StudyResult:
         """Everything up to the coefficients."""
         from ase_kinoson.kinosons.density import KinosonDensity
-        from ase_kinoson.kinosons.transport import transport
         from ase_kinoson.study import StudyResult
         from ase_kinoson.summary import summarise, write_tables
 
-        study, s = self.study, self.study.settings
+        study = self.study
         model, model_key, training = self.model()
         evaluation = {t: self.evaluation(model, model_key, t) for t in study.temperatures_K}
         relaxation = self.relaxations(model, model_key)
-        results: dict[float, Transport] = {}
-        for t, found in evaluation.items():
-            with recorded_warnings() as texts:
-                results[t] = transport(
-                    found.states,
-                    study.jumps,
-                    found,
-                    relaxation[t],
-                    t,
-                    vacancy_fraction=s.transport.vacancy_fraction,
-                    attempt_frequency=s.transport.attempt_frequency,
-                    n_resamples=s.transport.n_resamples,
-                    seed=study.seed("bootstrap", t),
-                )
-            self.stages.warnings[f"transport-{t:g}K"] = texts
-            for text in texts:
+        results = {t: self.coefficients(found, relaxation[t], t) for t, found in evaluation.items()}
+        for t in results:
+            for text in self.stages.warnings[f"transport-{t:g}K"]:
                 _log.warning("transport at %g K: %s", t, text)
-        density = {t: KinosonDensity.from_result(r) for t, r in results.items()}
         result = StudyResult(
             study.folder,
             {},
             results,
-            density,
+            {t: KinosonDensity.from_result(r) for t, r in results.items()},
             training,
             evaluation,
             model,
             relaxation,
+            self.corrections(results),
             tuple(self.stages.resumed),
         )
         result.summary.update(summarise(study, result, self.stages))
@@ -337,6 +394,55 @@ def _train(study: Study, temperature_K: float, progress: bool) -> tuple[float, l
     return time.perf_counter() - started, texts
 
 
+def _correct(study: Study, temperature_K: float, progress: bool) -> tuple[float, list[str]]:
+    """Correct the coefficients of one temperature and save them; return the time it took (s) and its warnings.
+
+    All that came before is read from the folder, so that it runs in any process.
+    """
+    from ase_kinoson.kinetics.sampling import sample_states
+    from ase_kinoson.kinosons.correction import correct
+
+    started = time.perf_counter()
+    s = study.settings
+    seed = _correction_seed(study, temperature_K)
+    run = Pipeline(study, Stages(study.folder), None, False)
+    with one_torch_thread():
+        model, key, _ = run.model()
+        found = run.evaluation(model, key, temperature_K)
+        result = run.coefficients(found, run.relaxation(model, temperature_K), temperature_K)
+        with recorded_warnings() as texts:
+            starts = sample_states(
+                study.supercell,
+                s.correction.n_trajectories,
+                method="monte-carlo",
+                seed=seed,
+                model=model,
+                temperature_K=temperature_K,
+                sweeps=s.states.sweeps,
+                progress=progress,
+            )
+            corrected = correct(
+                result,
+                model,
+                n_steps=s.correction.n_steps,
+                n_trajectories=s.correction.n_trajectories,
+                states=starts,
+                n_resamples=s.transport.n_resamples,
+                seed=seed,
+                progress=progress,
+            )
+    save_correction(_correction_path(study, temperature_K), corrected)
+    return time.perf_counter() - started, texts
+
+
+def _correction_seed(study: Study, temperature_K: float) -> int:
+    return study.seed("correction", temperature_K, study.settings.correction.seed)
+
+
+def _correction_path(study: Study, temperature_K: float) -> Path:
+    return study.folder / "stages" / f"correction-{temperature_K:g}K.npz"
+
+
 def _relaxation_path(study: Study, temperature_K: float) -> Path:
     # Relaxation files take their suffix from the stem: no dots in it.
     return study.folder / f"relaxation-{temperature_K:g}K".replace(".", "_")
@@ -359,33 +465,3 @@ def say(title: str) -> None:
     """Show what is being done."""
     sys.stderr.write(f"» {title}\n")
     sys.stderr.flush()
-
-
-# -- barriers on disk ----------------------------------------------------------------------------------------
-
-_ARRAYS = ("barrier", "reverse_barrier", "energy_initial", "energy_final", "status", "force_calls", "fmax")
-
-
-def _save_barriers(path: Path, barriers: Barriers) -> None:
-    about = {
-        "reasons": [[n, k, text] for (n, k), text in barriers.reasons.items()],
-        "settings": {**barriers.settings, "store": "barriers.db"},
-    }
-    with replace_file(path) as temporary:
-        arrays = {name: getattr(barriers, name) for name in _ARRAYS}
-        np.savez_compressed(temporary, about=np.array(json.dumps(about, default=str)), **arrays)
-
-
-def _load_barriers(path: Path, states: States, jumps: JumpNetwork) -> Barriers:
-    from ase_kinoson.barriers.reference import Barriers
-
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            data = {name: file[name] for name in file.files}
-        about = json.loads(str(data.pop("about")))
-    except Exception as error:
-        raise KinosonError(
-            f"cannot read {path} ({error}); expected barriers of this study; restore the file"
-        ) from error
-    reasons = {(int(n), int(k)): str(text) for n, k, text in about["reasons"]}
-    return Barriers.from_arrays(states, jumps, reasons=reasons, settings=about["settings"], **data)

@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["build_report"]
 
 
+SURROGATE = 0.25
+"""A reference that is farther than this from the model makes ratio estimates doubtful."""
+
+NOISY = 2.0
+"""A ratio estimate with a larger error than this many times that of its bound is not worth its name."""
+
+TAIL = 0.05
+"""A larger relative tail of the ladder makes them doubtful too."""
+
+
 def build_report(source: str | Path | StudyResult) -> Path:
     """Write ``report.html`` from what a study left in its folder.
 
@@ -74,6 +84,7 @@ def _page(s: Mapping[str, Any], kinosons: dict[str, np.ndarray], barriers: dict[
         "<h2>Coefficients</h2>",
         _coefficients(s),
         "<div class='figures'>" + figures.transport_figures(s) + "</div>",
+        _correction(s),
         _activation(s),
         _onsager(s),
         "<h2>Which jumps carry diffusion</h2>",
@@ -133,9 +144,12 @@ def _words(s: Mapping[str, Any]) -> list[str]:
         carried = ", ".join(f"{a} jumps carry {show(q, percent=True)}" for a, q in shares)
         value = row["vacancy_diffusivity"]
         most = "at most " if value["kind"] == "bound" else ""
+        best = (row.get("ratio_estimate") or {}).get("vacancy_diffusivity")
+        sure = best is not None and best["kind"] == "ratio estimate"
+        likely = f", most likely with {show(best)} ({kind(best)})" if sure else ""
         words.append(
-            f"At {t} the {_carrier(s)} diffuses with {most}{show(value)} ({kind(value)}). Of it, {carried}. Half of it "
-            "is "
+            f"At {t} the {_carrier(s)} diffuses with {most}{show(value)} ({kind(value)}){likely}. Of it, {carried}. "
+            "Half of it is "
             f"carried by {show(few['0.5'], percent=True)} of all jumps, 90 % of it by {show(few['0.9'], percent=True)}."
         )
         mean, energy = row["mean_barrier"][_who(s)], row["activation_energy"][_who(s)]
@@ -169,27 +183,71 @@ def _at(s: Mapping[str, Any]) -> list[str]:
     return [f"at {row['temperature']['value']:g} K" for row in s["temperatures"]]
 
 
+UPPER, BEST = "rigorous upper limit", "best value: publish this one"
+
+
+def _uses(s: Mapping[str, Any], line: list[Mapping[str, Any]], bounds: list[Mapping[str, Any]], *, best: bool) -> str:
+    """What a line of numbers is good for; ``bounds`` is the line above."""
+    if best:
+        if any(q["kind"] != "ratio estimate" for q in line):
+            return "no best value: the states are at fault"
+        if any((q["error"] or 0.0) > NOISY * (b["error"] or np.inf) for q, b in zip(line, bounds, strict=True)):
+            return "too noisy: use the bound"
+        return BEST if _reliable(s) else "best value, with care: see below"
+    return UPPER if all(q["kind"] == "bound" for q in line) else "no limit"
+
+
+def _reliable(s: Mapping[str, Any]) -> bool:
+    """Whether the model is close enough to the reference, and the ladder long enough, for ratio estimates."""
+    near, short = True, True
+    for row in s["temperatures"]:
+        found = row.get("correction") or {}
+        for q in found.get("surrogate", {}).values():
+            near &= q["value"] is not None and abs(q["value"] - 1.0) < SURROGATE
+        tail = found.get("tail", {}).get(_who(s), {}).get("value")
+        short &= tail is None or tail < TAIL
+    return bool(near and short)
+
+
 def _coefficients(s: Mapping[str, Any]) -> str:
     rows, who, first = s["temperatures"], _who(s), s["temperatures"][0]
-    lines = [(f"{_carrier(s)} diffusivity D", [r["vacancy_diffusivity"] for r in rows])]
-    for a in first["tracer_diffusivity"]:
-        lines.append((f"tracer diffusivity D* of {a}", [r["tracer_diffusivity"][a] for r in rows]))
-    for a in first["correlation_factor"]:
-        lines.append((f"tracer correlation factor f of {a}", [r["correlation_factor"][a] for r in rows]))
-    factors = [r["collective_correlation_factor"][who] for r in rows]
-    lines.append((f"correlation factor of the {_carrier(s)}", factors))
+    names = [("vacancy_diffusivity", "", f"{_carrier(s)} diffusivity D")]
+    names += [("tracer_diffusivity", a, f"tracer diffusivity D* of {a}") for a in first["tracer_diffusivity"]]
+    names += [("correlation_factor", a, f"tracer correlation factor f of {a}") for a in first["correlation_factor"]]
+    names.append(("collective_correlation_factor", who, f"correlation factor of the {_carrier(s)}"))
+    corrected = all(r.get("ratio_estimate") for r in rows)
+    lines: list[tuple[str, ...]] = []
+    above: list[Mapping[str, Any]] = []
+    for key, a, name in names:
+        for best in (False, True) if corrected else (False,):
+            found = [r["ratio_estimate"][key] if best else r[key] for r in rows]
+            line = [q[a] if a else q for q in found]
+            above = line if not best else above
+            use = (_uses(s, line, above, best=best),) if corrected else ()
+            lines.append((name, *map(show, line), " / ".join(dict.fromkeys(map(kind, line))), *use))
     fraction = first["vacancy_fraction"]
     per = (
         "Coefficients of atoms are given per vacancy site fraction c_v: multiply them by the c_v of your material."
         if fraction is None
         else f"Coefficients of atoms are for a vacancy site fraction c_v = {show(fraction)}."
     )
+    limit = kind(first["vacancy_diffusivity"])
+    why = (
+        f"Publish the ratio estimate as the value, and the {limit} beside it"
+        + (" as the rigorous limit" if limit == "upper bound" else "")
+        + f". The ratio estimate is the {limit} times what the residual ladder takes off on the rates of the barrier "
+        "model; it is no bound, but its bias is only of second order in the error of that model."
+        + ("" if _reliable(s) else " Here the model is far from the reference, or the ladder too short: see below.")
+        if corrected
+        else f"Publish the {limit} as what it is: no residual ladder was climbed, so there is no best value."
+    )
     return (
         table(
-            ("coefficient", *_at(s), "kind"),
-            [(name, *map(show, q), " / ".join(dict.fromkeys(map(kind, q)))) for name, q in lines],
+            ("coefficient", *_at(s), "kind", *(("use it as",) if corrected else ())),
+            lines,
             caption="Value ± one standard error",
         )
+        + f"<p><strong>Which number to publish?</strong> {escape(why)}</p>"
         + "<p class='note'>Errors come from a bootstrap over states. Upper bounds are on the coefficient of this "
         "very alloy model: this "
         "calculator, this periodic cell with one carrier, these states as weighted; a better relaxation y "
@@ -198,6 +256,81 @@ def _coefficients(s: Mapping[str, Any]) -> str:
         "jumps have the attempt frequency "
         f"{escape(show(first['attempt_frequency']))} (assumed).</p>"
     )
+
+
+def _correction(s: Mapping[str, Any]) -> str:
+    """How far the bounds lie above the best values, whose that is, and the rungs."""
+    rows = s["temperatures"]
+    if not all(r.get("correction") for r in rows):
+        return ""
+    who, found = _who(s), [r["correction"] for r in rows]
+    words = [_diagnosis(s, row) for row in rows]
+    names = {who: f"{_carrier(s)} diffusivity"} | {
+        f"tracer {a}": f"tracer diffusivity of {a}" for a in rows[0]["tracer_diffusivity"]
+    }
+    lines = [
+        (f"bound over corrected value, model rates: {name}", *(show(f["looseness"].get(key)) for f in found), "near 1")
+        for key, name in names.items()
+    ]
+    lines += [
+        (
+            f"reference over model, same y: {_carrier(s) if key == who else key}",
+            *(show(f["surrogate"].get(key)) for f in found),
+            f"within {100 * SURROGATE:.0f} % of 1",
+        )
+        for key in found[0]["surrogate"]
+    ]
+    lines += [
+        (
+            f"still missing below the last rung: {name}",
+            *(_share(f["tail"].get(key)) for f in found),
+            f"below {100 * TAIL:.0f} %",
+        )
+        for key, name in names.items()
+    ]
+    lines.append(("jumps followed for the ladder", *(show(f["ladder_jumps"]) for f in found), ""))
+    return (
+        "<h3>From bounds to best values</h3>"
+        + "".join(f"<p>{escape(w)}</p>" for w in words)
+        + table(("diagnosis", *_at(s), "expected"), lines, caption="Value ± one standard error, none with a unit")
+        + "<div class='figures'>"
+        + figures.ladder_figures(s)
+        + "</div>"
+    )
+
+
+def _share(number: Mapping[str, Any] | None) -> str:
+    return "not known" if number is None or number["value"] is None else f"{100 * number['value']:.2g} %"
+
+
+def _diagnosis(s: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """How much of the gap is y, how much is chance, and how far the barrier model is from the reference."""
+    who, found = _who(s), row["correction"]
+    name, best = kind(row["vacancy_diffusivity"]), row["ratio_estimate"]["vacancy_diffusivity"]["value"]
+    y, model = found["looseness"][who]["value"], found["surrogate"].get(who)
+    gap = row["vacancy_diffusivity"]["value"] / best
+    text = (
+        f"At {row['temperature']['value']:g} K the {name} of D is {_percent(gap)} the ratio estimate: on the rates of "
+        f"the model the relaxation y leaves it {_percent(y)} the corrected value, which is what a better y could gain; "
+        f"the evaluation states alone put it {_percent(gap / y)} many states of the model, which is chance."
+    )
+    if model is None or model["value"] is None:
+        return text
+    return text + (
+        f" With the same y and states the reference barriers give a D that is {_percent(model['value'])} that of the "
+        "barrier model; the ratio estimate takes that over, and what it gets wrong is of second order in it."
+    )
+
+
+def _percent(factor: float) -> str:
+    """A factor in words."""
+    change = 100 * (factor - 1.0)
+    return f"{abs(change):.{1 if abs(change) < 10 else 0}f} % {'above' if change >= 0 else 'below'}"
+
+
+def _slopes(pair: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Slopes of the ratio estimates where there are any, else of the bounds."""
+    return pair.get("ratio_estimate") or pair
 
 
 def _activation(s: Mapping[str, Any]) -> str:
@@ -210,7 +343,7 @@ def _activation(s: Mapping[str, Any]) -> str:
         (
             name,
             *(show(row["activation_energy"].get(key)) for row in s["temperatures"]),
-            *(show(pair[key if key in pair else "vacancy"]) for pair in pairs),
+            *(show(_slopes(pair)[key if key in pair else "vacancy"]) for pair in pairs),
         )
         for key, name in names.items()
     ]
@@ -219,7 +352,8 @@ def _activation(s: Mapping[str, Any]) -> str:
         + table(("of the", *(f"from kinosons {x}" for x in _at(s)), *head), rows, caption="Value ± one standard error")
         + "<p class='note'>From kinosons: the mean of barrier plus state energy, weighted by kinosons, minus the "
         "mean state energy "
-        "(Hellmann-Feynman); one temperature is enough. From ln D: the slope between two temperatures. "
+        "(Hellmann-Feynman); one temperature is enough. From ln D: the slope between two temperatures, of the ratio "
+        "estimates if there are any. "
         "Neither is a bound. The formation "
         "energy of the vacancy is not included.</p>"
     )
@@ -227,8 +361,9 @@ def _activation(s: Mapping[str, Any]) -> str:
 
 def _onsager(s: Mapping[str, Any]) -> str:
     blocks = []
-    for row in s["temperatures"]:
-        q = row["onsager_matrix"]
+    pairs = [(row, q) for row in s["temperatures"] for q in (row, row.get("ratio_estimate"))]
+    for row, source in pairs:
+        q = source["onsager_matrix"] if source else None
         if not q:
             continue
         species = row["species"]

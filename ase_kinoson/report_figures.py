@@ -23,10 +23,12 @@ from ase_kinoson.plotting import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["barrier_figures", "inline_svg", "kinoson_figures", "transport_figures"]
+__all__ = ["barrier_figures", "inline_svg", "kinoson_figures", "ladder_figures", "transport_figures"]
 
 INK = "#010203"
 """Stands for the colour of the surrounding text."""
+
+CARRIER = "#7F7F7F"
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -100,7 +102,7 @@ def transport_figures(s: Mapping[str, Any]) -> str:
     """Arrhenius plot and share of the species."""
     rows = s["temperatures"]
     t = [r["temperature"]["value"] for r in rows]
-    colors = _colors(s) | {"vacancy": "#7F7F7F", "interstitial": "#7F7F7F"}
+    colors = _colors(s) | {"vacancy": CARRIER, "interstitial": CARRIER}
     carrier = "vacancy" if s["jumps"]["mechanism"] == "vacancy" else "interstitial"
     lines = {carrier: [_pair(r["vacancy_diffusivity"]) for r in rows]}
     lines |= {f"{a} tracer": [_pair(r["tracer_diffusivity"][a]) for r in rows] for a in rows[0]["tracer_diffusivity"]}
@@ -131,6 +133,70 @@ def transport_figures(s: Mapping[str, Any]) -> str:
         bars,
         f"Share of the {carrier} diffusivity that the jumps of each species carry, ± one standard error.",
     )
+
+
+def ladder_figures(s: Mapping[str, Any]) -> str:
+    """Rungs of the ladder and the plain ladder, for each temperature."""
+    who = "vacancy" if s["jumps"]["mechanism"] == "vacancy" else "carrier"
+    colors = {f"tracer {a}": c for a, c in _colors(s).items()} | {who: CARRIER}
+    parts = []
+    for row in s["temperatures"]:
+        t, found = float(row["temperature"]["value"]), row["correction"]
+        lines = {k: r for k, r in found["rungs"].items() if k == who or k.startswith("tracer ")}
+        words = "; ".join(f"{k} {r['value'][r['chosen']] / r['value'][0]:.3f}" for k, r in lines.items())
+        plain = found["plain_ladder"].get(who)
+        svg = inline_svg(
+            lambda ax, r=lines, p=plain: _draw_ladder(r, p, who, colors, ax),  # type: ignore[misc]
+            name=f"ladder-{t:g}".replace(".", "_"),
+            alt=f"Residual ladder at {t:g} K: coefficient over the bound of y against the jumps that are followed; "
+            f"chosen rungs: {words}",
+        )
+        parts.append(
+            _figure(
+                svg,
+                f"{t:g} K, rates of the model: rung by rung down from the bound of y, ± one standard error, most of "
+                "which all rungs share. Ringed: the rung chosen. Dotted: the plain ladder, a slower way to the same "
+                f"number for the {who}.",
+            )
+        )
+    return "".join(parts)
+
+
+def _draw_ladder(
+    rungs: Mapping[str, Any], plain: Mapping[str, Any] | None, who: str, colors: Mapping[str, str], ax: Axes
+) -> None:
+    """Values over that of rung 0 against the jumps that a rung needs."""
+    longest = 1
+    for i, (name, r) in enumerate(rungs.items()):
+        n = len(r["value"])
+        jumps = np.asarray(r["jumps"][:n], dtype=float)
+        x = jumps * (1.0 + 0.04 * (i - (len(rungs) - 1) / 2)) + np.where(jumps == 0, 0.04 * i, 0.0)
+        value, error = (_floats(r[k]) / r["value"][0] for k in ("value", "error"))
+        look: Any = {"color": colors[name], "marker": "os^Dv<>"[i % 7], "markersize": 4, "linewidth": 1.3, "capsize": 2}
+        ax.errorbar(x, value, error, label=name, **look)
+        k = int(r["chosen"])
+        ax.plot(x[k], value[k], "o", markersize=11, markerfacecolor="none", markeredgecolor=colors[name])
+        longest = max(longest, int(jumps[-1]))
+    if plain is not None:
+        top = rungs[who]["value"][0]
+        value, error = (_floats(plain[k]) / top for k in ("value", "error"))
+        ax.errorbar(
+            plain["jumps"], value, error, color=INK, linestyle=":", linewidth=1.3, marker=".", label=f"{who}, plain"
+        )
+        longest = max(longest, int(plain["jumps"][-1]))
+    ticks = [0, *(2**i for i in range(int(np.log2(longest)) + 1))]
+    ax.set_xscale("symlog", base=2, linthresh=1)
+    ax.set_xticks(ticks, [str(i) for i in ticks])
+    ax.minorticks_off()
+    ax.set_xlim(-0.15, 1.35 * longest)
+    ax.axhline(1.0, color=INK, linewidth=0.6, alpha=0.5)
+    ax.set_xlabel("jumps followed (0: the bound of y)")
+    ax.set_ylabel("coefficient / bound of y")
+    ax.legend(frameon=False, loc="lower left")  # rungs go down to the right
+
+
+def _floats(values: Any) -> np.ndarray:
+    return np.array([np.nan if v is None else float(v) for v in values])
 
 
 def kinoson_figures(s: Mapping[str, Any], kinosons: Mapping[str, np.ndarray]) -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "BarrierSettings",
     "CalculatorSettings",
     "CellSettings",
+    "CorrectionSettings",
     "JumpSettings",
     "ModelSettings",
     "RelaxationSettings",
@@ -176,16 +177,65 @@ class ModelSettings(_Section):
 
 
 class RelaxationSettings(_Section):
-    """``[relaxation]``: the field y; see :func:`~ase_kinoson.kinosons.training.train_relaxation`."""
+    """``[relaxation]``: the field y; see :func:`~ase_kinoson.kinosons.training.train_relaxation`.
 
-    lookahead: Count = 1
+    Attributes
+    ----------
+    form
+        ``"clusters"``: linear in counts of pairs and triplets around the carrier; ``"paths"``: factors of the paths
+        alone; ``"network"``: a network, the slowest to train; ``"scaled-bias"``: one factor per species and kind of
+        path.
+    lookahead
+        Jumps that are followed with the rates of the model: 0, 1 or 2.
+    closure
+        ``"learned"``: factors of the paths are learned too; ``"exact"``: the Poisson equation as it is.
+    gates
+        Width of the network behind the factors of the paths; 0: constant factors.
+    n_states
+        States of the model to train on, at each temperature.
+    closure_epochs
+        Epochs for the factors of the paths.
+    epochs, hidden, n_blocks, learning_rate
+        For ``form = "network"``.
+    batch_size
+        States per step of all epochs.
+    cutoff
+        Reach of the environment, Å; default twice the shortest jump.
+    """
+
+    form: Literal["clusters", "paths", "network", "scaled-bias"] = "clusters"
+    lookahead: Annotated[int, Field(ge=0, le=2)] = 2
+    closure: Literal["learned", "exact"] = "learned"
+    gates: Count = 32
     n_states: Annotated[int, Field(ge=10)] = 2048
+    closure_epochs: Count = 8
     epochs: Count = 8
     batch_size: Positive = 32
     hidden: Positive = 24
     n_blocks: Positive = 2
     cutoff: PositiveFloat | None = None
     learning_rate: PositiveFloat = 1.5e-2
+
+
+class CorrectionSettings(_Section):
+    """``[correction]``: from bounds to best values; see :func:`~ase_kinoson.kinosons.correction.correct`.
+
+    Attributes
+    ----------
+    enabled
+        Whether the residual ladder is climbed at all. It never is in the quenched ensemble, whose atoms must not move.
+    n_steps
+        Jumps per trajectory: the more, the higher the ladder.
+    n_trajectories
+        Trajectories at each temperature, from as many states of the model that y was not trained on.
+    seed
+        Of states and trajectories; default: follows from that of the study.
+    """
+
+    enabled: bool = True
+    n_steps: Positive = 32
+    n_trajectories: Annotated[int, Field(ge=32)] = 1024
+    seed: Count | None = None
 
 
 class TransportSettings(_Section):
@@ -233,6 +283,7 @@ class StudySettings(_Section):
     states: StateSettings = StateSettings()
     model: ModelSettings = ModelSettings()
     relaxation: RelaxationSettings = RelaxationSettings()
+    correction: CorrectionSettings = CorrectionSettings()
     transport: TransportSettings
 
 
@@ -284,6 +335,12 @@ def parse_settings(data: Mapping[str, Any], *, name: str = "study") -> StudySett
         raise StudyError(
             f"{name}: [transport] temperatures_K: found {temperatures}; expected every temperature once; "
             "remove the double one"
+        )
+    relaxation = settings.relaxation
+    if relaxation.lookahead == 0 and relaxation.form in ("paths", "scaled-bias"):
+        raise StudyError(
+            f"{name}: [relaxation] lookahead: found 0 with form = {relaxation.form!r}, which has nothing but paths; "
+            "expected 1 or 2; correct it, or choose form = 'clusters'"
         )
     return settings
 

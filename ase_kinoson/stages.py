@@ -16,21 +16,34 @@ import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from zipfile import BadZipFile
 
+import numpy as np
+
 from ase_kinoson.errors import KinosonError, KinosonWarning
+
+if TYPE_CHECKING:
+    from ase_kinoson.barriers.reference import Barriers
+    from ase_kinoson.crystal.jumps import JumpNetwork
+    from ase_kinoson.crystal.states import States
+    from ase_kinoson.kinosons.correction import CorrectedTransport
+    from ase_kinoson.kinosons.transport import Transport
 
 __all__ = [
     "Stages",
     "Workers",
     "available_cores",
     "fingerprint",
+    "load_barriers",
+    "load_correction",
     "plain",
     "recorded_warnings",
     "replace_file",
+    "save_barriers",
+    "save_correction",
 ]
 
 _log = logging.getLogger(__name__)
@@ -271,3 +284,107 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not (value - value == 0.0):
         return None
     return value
+
+
+# -- what stages leave on disk -------------------------------------------------------------------------------
+
+_BARRIERS = ("barrier", "reverse_barrier", "energy_initial", "energy_final", "status", "force_calls", "fmax")
+
+
+def save_barriers(path: Path, barriers: Barriers) -> None:
+    """Write reference barriers as NumPy arrays; their states are kept elsewhere."""
+    about = {
+        "reasons": [[n, k, text] for (n, k), text in barriers.reasons.items()],
+        "settings": {**barriers.settings, "store": "barriers.db"},
+    }
+    _save_arrays(path, about, {name: getattr(barriers, name) for name in _BARRIERS})
+
+
+def load_barriers(path: Path, states: States, jumps: JumpNetwork) -> Barriers:
+    """Read reference barriers of states."""
+    from ase_kinoson.barriers.reference import Barriers
+
+    about, data = _load_arrays(path, "barriers")
+    reasons = {(int(n), int(k)): str(text) for n, k, text in about["reasons"]}
+    return Barriers.from_arrays(states, jumps, reasons=reasons, settings=about["settings"], **data)
+
+
+_AVERAGES = ("collective", "collective_bare", "tracer", "tracer_bare")
+_LADDER = ("collective", "tracer", "uncorrected", "uncorrected_tracer", "bare", "check_lags")
+_RUNGS = ("value", "error", "gain", "gain_error")
+
+
+def save_correction(path: Path, corrected: CorrectedTransport) -> None:
+    """Write corrected averages, their ladder and the diagnosis; coefficients follow from them."""
+    averages, ladder, diagnosis = corrected.averages, corrected.ladder, corrected.diagnosis
+    assert averages is not None and ladder is not None and diagnosis is not None
+    arrays = {f"averages/{name}": getattr(averages, name) for name in _AVERAGES}
+    arrays |= {f"ladder/{name}": getattr(ladder, name) for name in _LADDER}
+    arrays |= {f"check/{name}": rows for name, rows in ladder.check.items()}
+    arrays |= {f"rungs/{name}/{part}": getattr(r, part) for name, r in ladder.rungs.items() for part in _RUNGS}
+    about = {
+        "kind": corrected.vacancy_diffusivity.kind,
+        "has_errors": averages.has_errors,
+        "settings": dict(corrected.settings),
+        "rungs": {name: [r.chosen, r.tail] for name, r in ladder.rungs.items()},
+        "blocks": ladder.blocks,
+        "n_groups": ladder.n_groups,
+        "n_jumps": ladder.n_jumps,
+        "looseness": {name: q.as_dict() for name, q in diagnosis.looseness.items()},
+        "surrogate": {name: q.as_dict() for name, q in diagnosis.surrogate.items()},
+    }
+    _save_arrays(path, about, {name: array for name, array in arrays.items() if array is not None})
+
+
+def load_correction(path: Path, result: Transport) -> CorrectedTransport:
+    """Read what :func:`save_correction` wrote of the correction of a result."""
+    from ase_kinoson.kinosons.coefficients import Averages, coefficients
+    from ase_kinoson.kinosons.correction import CorrectedTransport, Diagnosis
+    from ase_kinoson.kinosons.ladder import Ladder, Rungs
+    from ase_kinoson.kinosons.statistics import Quantity
+    from ase_kinoson.kinosons.transport import Transport
+
+    about, data = _load_arrays(path, "the correction")
+    assert result.network is not None and result.composition is not None
+    averages = Averages(**{n: data.get(f"averages/{n}") for n in _AVERAGES}, has_errors=about["has_errors"])  # type: ignore[arg-type]
+    parts: dict[str, Any] = {name: data.get(f"ladder/{name}") for name in _LADDER}
+    rungs = {}
+    for name, (chosen, tail) in about["rungs"].items():
+        columns: dict[str, Any] = {part: data[f"rungs/{name}/{part}"] for part in _RUNGS}
+        rungs[name] = Rungs(**columns, chosen=int(chosen), tail=float(tail))
+    ladder = Ladder(
+        **parts,
+        rungs=rungs,
+        check={name.removeprefix("check/"): rows for name, rows in data.items() if name.startswith("check/")},
+        blocks=[(first, last) for first, last in about["blocks"]],
+        n_groups=about["n_groups"],
+        n_jumps=about["n_jumps"],
+    )
+    diagnosis = Diagnosis(
+        *({name: Quantity(**q) for name, q in about[which].items()} for which in ("looseness", "surrogate"))
+    )
+    kept = {f.name: getattr(result, f.name) for f in fields(Transport)}
+    derived = coefficients(
+        averages,
+        result.network,
+        result.composition,
+        kind=about["kind"],
+        temperature_K=result.temperature_K,
+        vacancy_fraction=result.vacancy_fraction,
+    )
+    return CorrectedTransport(**{**kept, **derived, "settings": about["settings"]}, ladder=ladder, diagnosis=diagnosis)
+
+
+def _save_arrays(path: Path, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(path) as temporary:
+        np.savez_compressed(temporary, about=np.array(json.dumps(about, default=str)), **arrays)
+
+
+def _load_arrays(path: Path, what: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
+            data = {name: file[name] for name in file.files}
+        return json.loads(str(data.pop("about"))), data
+    except Exception as error:
+        raise KinosonError(f"cannot read {path} ({error}); expected {what} of this study; restore the file") from error

@@ -2,7 +2,8 @@
 
 The way of the data: random states → reference barriers → barrier model → equilibrium states of the model at
 each temperature → their reference barriers and weights → relaxation y, trained on states of the model →
-transport with the *reference* barriers. No fit sees a state on which coefficients are evaluated.
+transport with the *reference* barriers → residual ladder on the model's rates, which carries the bounds over to
+ratio estimates. No fit sees a state on which coefficients are evaluated.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from ase_kinoson.stages import Stages, Workers, available_cores
 if TYPE_CHECKING:
     from ase_kinoson.barriers.learned import BarrierModel
     from ase_kinoson.barriers.reference import Barriers
+    from ase_kinoson.kinosons.correction import CorrectedTransport
     from ase_kinoson.kinosons.density import KinosonDensity
     from ase_kinoson.kinosons.relaxation import Relaxation
     from ase_kinoson.kinosons.transport import Transport
@@ -61,6 +63,8 @@ class StudyResult:
         Reference barriers of the states on which coefficients are evaluated.
     model : BarrierModel
     relaxation : dict of float to Relaxation
+    corrected : dict of float to CorrectedTransport
+        Ratio estimates by temperature (K); empty where the correction is not enabled.
     resumed : tuple of str
         Stages that were loaded instead of computed.
     """
@@ -73,10 +77,16 @@ class StudyResult:
     evaluation: dict[float, Barriers]
     model: BarrierModel
     relaxation: dict[float, Relaxation]
+    corrected: dict[float, CorrectedTransport] = field(default_factory=dict)
     resumed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.transport.values()))
+        lines = []
+        for t, found in self.transport.items():
+            lines.append(str(found))
+            if t in self.corrected:
+                lines += [line for line in str(self.corrected[t]).splitlines() if line.startswith("  D")]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, eq=False)

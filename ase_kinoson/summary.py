@@ -15,6 +15,7 @@ import numpy as np
 
 from ase_kinoson.errors import KinosonError
 from ase_kinoson.kinosons.density import KinosonDensity
+from ase_kinoson.kinosons.ladder import powers
 from ase_kinoson.kinosons.statistics import Quantity
 from ase_kinoson.settings import to_toml
 from ase_kinoson.stages import Stages, plain, replace_file
@@ -23,6 +24,8 @@ from ase_kinoson.units import thermal_energy
 if TYPE_CHECKING:
     from ase_kinoson.barriers.reference import Barriers
     from ase_kinoson.crystal.alloy import Alloy
+    from ase_kinoson.kinosons.correction import CorrectedTransport
+    from ase_kinoson.kinosons.transport import Transport
     from ase_kinoson.study import Study, StudyResult
 
 __all__ = ["KINDS", "summarise", "versions", "write_tables"]
@@ -34,6 +37,15 @@ KINDS = {
         "make it too large; the statistical error comes on top"
     ),
     "estimate": "no bound; its error is of second order in the error of y, and the statistical error comes on top",
+    "corrected": (
+        "the bound after the residual ladder on the rates of the model: without the excess that y leaves, but for the "
+        "tail given; it is of the model's barriers"
+    ),
+    "ratio estimate": (
+        "the bound with reference barriers times corrected value over bound with the model's: no bound, but the best "
+        "value; its bias is of second order in the error of the model"
+    ),
+    "kmc": "from trajectories of kinetic Monte Carlo, with their statistical error",
     "ratio": "quotient of two bounds or estimates, itself no bound",
     "exact": "solved exactly",
     "not a bound": "the states are no equilibrium sample of the barriers used, or a fit has seen them",
@@ -124,7 +136,7 @@ def summarise(study: Study, result: StudyResult, stages: Stages) -> dict[str, An
             "lengths": [number(x, "Å", "given") for x in study.jumps.lengths],
         },
         "ensemble": s.states.ensemble,
-        "temperatures": [_at_temperature(result, t, unseen[t]) for t in result.transport],
+        "temperatures": [_at_temperature(result, t, unseen[t], s.correction.n_steps) for t in result.transport],
         "activation_energy_between": _between(result),
         "model": {
             "reference_barriers": number(result.model.report["n_barriers"], "1", "count"),
@@ -164,7 +176,7 @@ def _vacant_sites(alloy: Alloy) -> list[str]:
     ]
 
 
-def _at_temperature(result: StudyResult, t: float, unseen: dict[str, Any]) -> dict[str, Any]:
+def _at_temperature(result: StudyResult, t: float, unseen: dict[str, Any], n_steps: int) -> dict[str, Any]:
     transport = result.transport[t]
     found = transport.as_dict()
     settings = found.pop("settings")
@@ -187,7 +199,10 @@ def _at_temperature(result: StudyResult, t: float, unseen: dict[str, Any]) -> di
     found["largest_share"] = number(found["largest_share"], "1", "share of one group of states in D_v")
     fraction = found["vacancy_fraction"]
     found["vacancy_fraction"] = None if fraction is None else number(fraction, "1", "given")
+    corrected = result.corrected.get(t)
     return found | {
+        "ratio_estimate": None if corrected is None else _ratio_estimate(corrected, transport),
+        "correction": None if corrected is None else _correction(corrected, n_steps),
         "attempt_frequency": number(settings["attempt_frequency"], "1/s", "given"),
         "energy_drift": None
         if drift is None
@@ -209,6 +224,7 @@ def _at_temperature(result: StudyResult, t: float, unseen: dict[str, Any]) -> di
             if isinstance(v, int | float) and not isinstance(v, bool) and k not in ("seed", "effective_sample_size")
         },
         "relaxation": {
+            "form": result.relaxation[t].form,
             "lookahead_steps": number(result.relaxation[t].lookahead, "1", "given"),
             "training_states": number(trained.get("n_training_states", 0), "1", "count"),
             "bound_ratio_untrained": number(trained.get("untrained_bound_ratio", float("nan")), "1", "model rates"),
@@ -223,6 +239,75 @@ def _at_temperature(result: StudyResult, t: float, unseen: dict[str, Any]) -> di
         },
         "share_by_species": {
             a: {**q.as_dict(), "kind": "ratio"} for a, q in result.density[t].share_by_species().items()
+        },
+    }
+
+
+COEFFICIENTS = (
+    "vacancy_diffusivity",
+    "vacancy_diffusivity_tensor",
+    "tracer_diffusivity",
+    "tracer_diffusivity_tensor",
+    "onsager_matrix",
+    "lambda_matrix",
+)
+
+
+def _ratio_estimate(corrected: CorrectedTransport, bound: Transport) -> dict[str, Any]:
+    """The coefficients of the row once more, after the residual ladder.
+
+    Correlation factors are those of the bound over its looseness, so that numerator and denominator stay averages
+    over the same states.
+    """
+    found = corrected.as_dict()
+    assert corrected.diagnosis is not None
+    loose = corrected.diagnosis.looseness
+
+    def tightened(factor: Quantity, name: str) -> dict[str, Any]:
+        value = float(factor.value) / float(loose[name].value)
+        relative = np.hypot(
+            float(factor.error) / float(factor.value), float(loose[name].error) / float(loose[name].value)
+        )
+        return number(value, "1", corrected.vacancy_diffusivity.kind, abs(value) * float(relative))
+
+    return {name: found[name] for name in COEFFICIENTS} | {
+        "correlation_factor": {a: tightened(q, f"tracer {a}") for a, q in bound.correlation_factor.items()},
+        "collective_correlation_factor": {a: tightened(q, a) for a, q in bound.collective_correlation_factor.items()},
+    }
+
+
+def _correction(corrected: CorrectedTransport, n_steps: int) -> dict[str, Any]:
+    """What the ladder took and found, and whose the gap is."""
+    ladder, diagnosis = corrected.ladder, corrected.diagnosis
+    assert ladder is not None and diagnosis is not None
+    return {
+        "looseness": {name: q.as_dict() for name, q in diagnosis.looseness.items()},
+        "surrogate": {name: q.as_dict() for name, q in diagnosis.surrogate.items()},
+        "tail": {name: number(corrected.tail(name), "1", "estimate") for name in ladder.rungs},
+        "ladder_jumps": number(ladder.n_jumps, "1", "count"),
+        "independent_groups": number(ladder.n_groups, "1", "count"),
+        "rungs": {
+            name: {
+                # a rung needs the product of its two longest powers, and one step more
+                "jumps": [0, *(2 * last - 1 for _, last in powers(n_steps)[: len(rungs.gain)])],
+                "value": rungs.value,
+                "error": rungs.error,
+                "gain_error": rungs.gain_error,
+                "chosen": rungs.chosen,
+                "unit": "Å^2/s",
+                "kind": "corrected",
+            }
+            for name, rungs in ladder.rungs.items()
+        },
+        "plain_ladder": {
+            name: {
+                "jumps": ladder.check_lags,
+                "value": rows[0],
+                "error": rows[1:].std(axis=0, ddof=1),
+                "unit": "Å^2/s",
+                "kind": "corrected",
+            }
+            for name, rows in ladder.check.items()
         },
     }
 
@@ -252,6 +337,12 @@ def _between(result: StudyResult) -> list[dict[str, Any]]:
         row["vacancy"] = slope(a.vacancy_diffusivity, b.vacancy_diffusivity)
         for symbol in a.species:
             row[f"tracer_{symbol}"] = slope(a.tracer_diffusivity[symbol], b.tracer_diffusivity[symbol])
+        if low in result.corrected and high in result.corrected:
+            a, b = result.corrected[low], result.corrected[high]
+            row["ratio_estimate"] = {"vacancy": slope(a.vacancy_diffusivity, b.vacancy_diffusivity)} | {
+                f"tracer_{symbol}": slope(a.tracer_diffusivity[symbol], b.tracer_diffusivity[symbol])
+                for symbol in a.species
+            }
         rows.append(row)
     return rows
 

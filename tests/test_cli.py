@@ -73,6 +73,12 @@ def refused(capsys, arguments: list[str], *expected: str) -> str:
         ({"[states]": "[states"}, ("study.toml", "no valid TOML")),
         ({"alloy.cif": "missing.cif"}, ("missing.cif", "check the path")),
         ({"size = 2": "size = 1"}, ("small", "larger supercell")),
+        ({"[cell]": "[relaxation]\nlookahead = 3\n[cell]"}, ("[relaxation] lookahead", "found 3", "2")),
+        ({"[cell]": "[relaxation]\nform = 'net'\n[cell]"}, ("[relaxation] form", "'net' (text)", "'network'")),
+        ({"[cell]": "[relaxation]\nform = 'paths'\nlookahead = 0\n[cell]"}, ("lookahead", "nothing but paths")),
+        ({"[cell]": "[correction]\nn_steps = 0\n[cell]"}, ("[correction] n_steps", "found 0")),
+        ({"[cell]": "[correction]\nenabled = 1\n[cell]"}, ("[correction] enabled", "1 (a whole number)")),
+        ({"[cell]": "[correction]\nsteps = 8\n[cell]"}, ("[correction] steps", "did you mean 'n_steps'?")),
         ({"[cell]": '[calculator]\nname = "Nonsense"\n[cell]'}, ("[calculator] name", "Nonsense")),
     ],
 )

@@ -76,6 +76,9 @@ def number(value, unit, kind="bound", error=None):
     return {"value": value, "error": error, "unit": unit, "kind": kind}
 
 
+QUANTITIES = ("vacancy", "Cu", "Ni", "tracer Cu", "tracer Ni")
+
+
 def at(t):
     return {
         "temperature": number(t, "K", "given"),
@@ -99,6 +102,40 @@ def at(t):
         },
         "energy_drift": {a: number(-0.01, "1", "statistics", 0.02) for a in ("total", "Cu", "Ni")},
         "energy_difference": number(0.004, "eV", "spread"),
+        "ratio_estimate": {
+            "vacancy_diffusivity": number(1.4e-11, "m^2/s", "ratio estimate", 1e-12),
+            "tracer_diffusivity": {a: number(1.9e-11, "m^2/s per c_v", "ratio estimate", 1e-12) for a in ("Cu", "Ni")},
+            "correlation_factor": {a: number(0.66, "1", "ratio estimate", 0.01) for a in ("Cu", "Ni")},
+            "collective_correlation_factor": {
+                a: number(0.75, "1", "ratio estimate", 0.02) for a in ("vacancy", "Cu", "Ni")
+            },
+            "onsager_matrix": {
+                "value": [[1e37, -2e36], [-2e36, 1e36]],
+                "error": [[1e36, 2e35], [2e35, 1e35]],
+                "unit": "1/(m J s) per c_v",
+                "kind": "ratio estimate",
+            },
+        },
+        "correction": {
+            "looseness": {a: number(1.07, "1", "corrected", 0.01) for a in QUANTITIES},
+            "surrogate": {a: number(0.96, "1", "estimate", 0.01) for a in QUANTITIES[:3]},
+            "tail": {a: number(0.002, "1", "estimate") for a in QUANTITIES},
+            "ladder_jumps": number(33792, "1", "count"),
+            "rungs": {
+                a: {
+                    "jumps": [0, 1, 3],
+                    "value": [3.0, 2.9, 2.85],
+                    "error": [0.1, 0.1, None],
+                    "chosen": 2,
+                    "unit": "Å^2/s",
+                    "kind": "corrected",
+                }
+                for a in QUANTITIES
+            },
+            "plain_ladder": {
+                "vacancy": {"jumps": [1, 2, 4], "value": [3.0, 2.95, 2.9], "error": [0.1, 0.1, 0.1], "unit": "Å^2/s"}
+            },
+        },
         "relaxation": {"bound_ratio_trained": number(0.8, "1", "model rates")},
         "model_error": {
             "all": {
@@ -224,12 +261,15 @@ def test_text_from_outside_is_escaped(page):
 
 def test_figures_have_words_for_those_who_cannot_see_them(page):
     _, parsed = page
-    assert len(parsed.labels) == 8
+    assert len(parsed.labels) == 10
     assert all(len(label) > 40 for label in parsed.labels)
 
 
 UNITS = r"(m²/s|eV|s⁻¹|1/\(m J s\)|%| s$| K$|states?$|left-site)"
-UNITLESS = ("correlation factor", "energy drift", "mean bound over", "ase", "training", "test states", "states at")
+UNITLESS = (
+    "bound over corrected", "reference over model", "correlation factor", "energy drift", "mean bound over", "ase",
+    "training", "test states", "states at",
+)  # fmt: skip
 
 
 def test_every_number_in_a_table_has_a_unit(page):
@@ -250,6 +290,43 @@ def test_bounds_say_of_what_they_are_bounds(page):
     assert "Neither is a bound" in words
     assert "multiply them by the c_v" in words
     assert "assumed" in words
+
+
+def test_bounds_and_ratio_estimates_stand_side_by_side(page):
+    text, parsed = page
+    words = "".join(parsed.text)
+    rows = re.findall(r"<tr><th scope='row'>tracer diffusivity D\* of Cu</th>(.*?)</tr>", text)
+    assert len(rows) == 2
+    assert "2.00" in rows[0] and "upper bound" in rows[0] and "rigorous upper limit" in rows[0]
+    assert "1.90" in rows[1] and "ratio estimate" in rows[1] and "publish this one" in rows[1]
+    assert "Which number to publish?" in words and "second order in the error of that model" in words
+    assert "most likely with (1.40 ± 0.10) × 10⁻¹¹ m²/s (ratio estimate)" in words
+    assert "7.1 % above the ratio estimate" in words
+    assert "leaves it 7.0 % above the corrected value" in words
+    assert "put it 0.1 % above many states of the model" in words
+    assert "give a D that is 4.0 % below that of the barrier model;" in words
+    assert any(label.startswith("Residual ladder at 900 K") for label in parsed.labels)
+    assert "0.2 %" in text and "33792" in text
+
+
+@pytest.mark.parametrize(("where", "value"), [("surrogate", 1.4), ("tail", 0.2)])
+def test_a_doubtful_ratio_estimate_is_called_so(folder, tmp_path, where, value):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    data = summary()
+    data["temperatures"][0]["correction"][where]["vacancy"]["value"] = value
+    (tmp_path / "summary.json").write_text(json.dumps(data))
+    text = build_report(tmp_path).read_text(encoding="utf-8")
+    assert "publish this one" not in text and "best value, with care" in text
+
+
+def test_a_study_without_the_correction_shows_its_bounds(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    data = summary()
+    for row in data["temperatures"]:
+        row |= {"ratio_estimate": None, "correction": None}
+    (tmp_path / "summary.json").write_text(json.dumps(data))
+    text = build_report(tmp_path).read_text(encoding="utf-8")
+    assert "Residual ladder" not in text and "most likely" not in text and "so there is no best value" in text
 
 
 def test_rejections_and_warnings_are_shown(page):

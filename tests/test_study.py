@@ -15,6 +15,7 @@ from ase_kinoson.cli import main
 from ase_kinoson.errors import KinosonError, ModelError, StoreError, StudyError
 from ase_kinoson.settings import parse_settings, read_toml, to_toml
 from ase_kinoson.study import Study, load_calculator
+from ase_kinoson.summary import KINDS
 
 CIF = Path(__file__).parents[1] / "examples" / "Cu70Ni30.cif"
 STUDY = """
@@ -44,9 +45,13 @@ epochs = 2
 
 [relaxation]
 n_states = 20
-epochs = 1
-hidden = 2
-n_blocks = 1
+form = "paths"
+closure_epochs = 1
+gates = 2
+
+[correction]
+n_steps = 3
+n_trajectories = 32
 
 [transport]
 temperatures_K = [1200]
@@ -136,6 +141,53 @@ def test_no_fit_has_seen_the_states_that_are_evaluated(done):
     assert result.transport[1200.0].vacancy_diffusivity.kind == "bound"
 
 
+def test_ratio_estimates_stand_beside_the_bounds(done):
+    folder, result = done
+    (row,) = json.loads((folder / "out" / "summary.json").read_text())["temperatures"]
+    corrected, best, found = result.corrected[1200.0], row["ratio_estimate"], row["correction"]
+    assert corrected.vacancy_diffusivity.kind == best["vacancy_diffusivity"]["kind"] == "ratio estimate"
+    for own, bound in (
+        (best["vacancy_diffusivity"], row["vacancy_diffusivity"]),
+        (best["tracer_diffusivity"]["Ni"], row["tracer_diffusivity"]["Ni"]),
+    ):
+        assert own["unit"] == bound["unit"] and own["error"] > 0 and bound["kind"] == "bound"
+        # four states: the model's many states correct their chance too
+        assert 0.3 * bound["value"] < own["value"] < 3 * bound["value"]
+    assert best["correlation_factor"]["Ni"]["kind"] == "ratio estimate"
+    assert 0.5 < best["correlation_factor"]["Ni"]["value"] <= row["correlation_factor"]["Ni"]["value"]
+    assert set(found["looseness"]) == set(found["tail"]) == {"vacancy", "Cu", "Ni", "tracer Cu", "tracer Ni"}
+    assert set(found["surrogate"]) == {"vacancy", "Cu", "Ni"}
+    assert found["ladder_jumps"]["value"] == 32 * 4
+    assert found["rungs"]["vacancy"]["jumps"] == [0, 1, 3]
+    assert found["plain_ladder"]["vacancy"]["jumps"] == [1, 2]
+    # what is read back is what the engine gives
+    ladder = corrected.ladder
+    assert ladder.uncorrected.shape == ladder.collective.shape == corrected.averages.collective.shape
+    rungs = ladder.rungs["vacancy"]
+    assert float(corrected.diagnosis.looseness["vacancy"]) == pytest.approx(rungs.value[0] / rungs.value[rungs.chosen])
+    assert {"corrected", "ratio estimate", "kmc", "bound"} <= set(KINDS)
+    for path, number in numbers({key: row[key] for key in ("ratio_estimate", "correction")}):
+        assert number["kind"] in KINDS, path
+
+
+def test_a_study_without_the_correction_has_bounds_only(copy, monkeypatch):
+    text = (copy / "study.toml").read_text().replace("[correction]", "[correction]\nenabled = false")
+    (copy / "study.toml").write_text(text)
+    monkeypatch.setattr("ase_kinoson.kinosons.correction.correct", lambda *a, **k: pytest.fail("it was corrected"))
+    result = Study.from_toml(copy / "study.toml", copy / "out").run()
+    assert result.corrected == {}
+    assert result.summary["temperatures"][0]["ratio_estimate"] is None
+    page = (copy / "out" / "report.html").read_text()
+    assert "most likely" not in page and "so there is no best value" in page
+
+
+def test_a_damaged_correction_is_refused(copy):
+    path = copy / "out" / "stages" / "correction-1200K.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(KinosonError, match=r"correction-1200K\.stamp"):
+        Study.from_toml(copy / "study.toml", copy / "out").transport()
+
+
 def test_a_second_run_asks_no_calculator_and_finds_the_same(copy, monkeypatch):
     out = copy / "out"
     before = {p.name: p.read_bytes() for p in out.iterdir() if p.suffix in (".json", ".csv", ".html")}
@@ -143,7 +195,9 @@ def test_a_second_run_asks_no_calculator_and_finds_the_same(copy, monkeypatch):
     study = Study.from_toml(copy / "study.toml", out)
     result = study.run()
     assert {p.name: p.read_bytes() for p in out.iterdir() if p.suffix in (".json", ".csv", ".html")} == before
-    assert {"barriers-training", "model", "barriers-1200K", "relaxation-1200K"} <= set(result.resumed)
+    assert {"barriers-training", "model", "barriers-1200K", "relaxation-1200K", "correction-1200K"} <= set(
+        result.resumed
+    )
 
 
 def test_a_change_recomputes_only_what_depends_on_it(copy, done, monkeypatch):
@@ -158,10 +212,13 @@ def test_a_change_recomputes_only_what_depends_on_it(copy, done, monkeypatch):
         "states-1200K",
         "barriers-1200K",
         "relaxation-1200K",
+        "correction-1200K",
     }
     new, old = (float(r.transport[1200.0].tracer_diffusivity["Cu"]) for r in (result, done[1]))
     assert new == pytest.approx(1e-4 * old, abs=0)
     assert result.transport[1200.0].tracer_diffusivity["Cu"].unit == "m^2/s"
+    new, old = (float(r.corrected[1200.0].tracer_diffusivity["Cu"]) for r in (result, done[1]))
+    assert new == pytest.approx(1e-4 * old, abs=0)
 
 
 def test_a_lost_stage_costs_no_barrier(copy, done, monkeypatch):
@@ -247,6 +304,8 @@ def test_rounds_of_learning_in_the_quenched_ensemble(copy):
     (pair,) = result.summary["activation_energy_between"]
     assert pair["vacancy"]["unit"] == "eV"
     assert "1300.5 K" in (copy / "out" / "report.html").read_text()
+    assert result.corrected == {}
+    assert any("no ladder" in text for text in result.summary["warnings"])
     for stamp in (copy / "out" / "stages").glob("relaxation-*.stamp"):
         stamp.unlink()
     again = Study.from_dict(data, copy / "out", base=copy, workers=1).transport()

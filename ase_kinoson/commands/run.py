@@ -32,6 +32,5 @@ class CLICommand:
         with clean_errors(args):
             study = open_study(args)
             result = study.run(progress=not args.quiet)
-            for transport in result.transport.values():
-                print(transport)
+            print(result)
             print(f"written: {study.folder / 'report.html'}, summary.json, kinosons.csv, barriers.csv")

@@ -26,6 +26,5 @@ class CLICommand:
         with clean_errors(args):
             study = open_study(args)
             result = study.transport(progress=not args.quiet)
-            for transport in result.transport.values():
-                print(transport)
+            print(result)
             print(f"written: {study.folder / 'summary.json'}, kinosons.csv, barriers.csv")

@@ -408,8 +408,11 @@ def _ratio(result: Transport, ladder: Ladder, rates: Rates, paired: bool) -> tup
         return np.einsum("...xy,xy->...", x, network.projector)
 
     model_collective, model_tracer = ladder.uncorrected, ladder.uncorrected_tracer
+    bare = ours.collective_bare[:n_rows]
     if paired:
-        model_collective, model_tracer = _on_states(result, rates, len(ours.collective) - 1)
+        model_collective, model_tracer, model_bare = _on_states(result, rates, len(ours.collective) - 1)
+        ratio = np.sqrt(np.einsum("raa->ra", scalar(bare)) / np.einsum("raa->ra", scalar(model_bare[:n_rows])))
+        bare = (ratio[:, :, None] * ratio[:, None, :])[..., None, None] * ladder.bare[:n_rows]
     top = scalar(ours.collective[:n_rows])
     bottom = scalar(model_collective[:n_rows])
     scale = np.sqrt(np.einsum("raa->ra", top) / np.einsum("raa->ra", bottom))
@@ -429,9 +432,9 @@ def _ratio(result: Transport, ladder: Ladder, rates: Rates, paired: bool) -> tup
     has_errors = ours.has_errors and n_rows > 2
     averages = Averages(
         collective,
-        ours.collective_bare[:n_rows],
+        bare,
         tracer,
-        None if tracer is None else _diagonal(ours.collective_bare[:n_rows]),
+        None if tracer is None else _diagonal(bare),
         has_errors=has_errors,
     )
     own = np.einsum("rabxy,xy->r", ours.collective[:n_rows], network.projector)
@@ -442,8 +445,8 @@ def _ratio(result: Transport, ladder: Ladder, rates: Rates, paired: bool) -> tup
     return averages, surrogate
 
 
-def _on_states(result: Transport, rates: Rates, n_resamples: int) -> tuple[NDArray, NDArray]:
-    """Λ_mod[y] on the states of the result with the weights they were drawn with, resampled like the result."""
+def _on_states(result: Transport, rates: Rates, n_resamples: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Λ_mod[y] and Λ_mod[0] on the states of the result with the weights they were drawn with, resampled like it."""
     states, composition = result.states, result.composition
     assert states is not None and composition is not None
     network = _network_of(result)
@@ -455,7 +458,9 @@ def _on_states(result: Transport, rates: Rates, n_resamples: int) -> tuple[NDArr
     x = terms.displacement[:, :, composition.index]
     collective = boot.rows(0.5 * np.einsum("nk,nkax,nkby->nabxy", w, x, x, optimize=True))
     tracer = boot.rows(0.5 * np.einsum("nk,nkaxy->naxy", w, terms.tracer[:, :, composition.index], optimize=True))
-    return collective, tracer
+    x = terms.bare[:, :, composition.index]
+    bare = boot.rows(0.5 * np.einsum("nk,nkax,nkby->nabxy", w, x, x, optimize=True))
+    return collective, tracer, bare
 
 
 def _diagonal(collective: NDArray) -> NDArray[np.float64]:

@@ -388,7 +388,7 @@ def _with_tail(rungs: Rungs, worse: float, blocks: list[tuple[int, int]]) -> Run
     """Add up what slow modes and noise may still hide.
 
     Slow modes: what the last doubling of the time gained, and all further doublings if gains went on changing by the
-    same factor. A mode so slow that it does not show at all within the trajectories cannot be seen by any such estimate.
+    same factor. A mode so slow that it does not show within the trajectories cannot be seen by any such estimate.
     """
     ends = np.array([last for _, last in blocks])
     full, half, quarter = (int((ends <= ends[-1] / f).sum()) for f in (1, 2, 4))

@@ -404,6 +404,7 @@ def test_slopes_agree(series, broad):
         compare_slopes(broad[:1])
 
 
+@pytest.mark.filterwarnings("ignore:.*worse than none")  # trained for one temperature, asked at others
 def test_slopes_of_a_sample_have_errors(broad, tiny, pair_model, relaxation):
     energy = ak.PairEnergy.from_interactions(tiny[0], {("Ag", "Cu"): -0.05, ("Cu", "X"): -0.03})
     model = ak.PairBarriers(energy, {"Ag": 0.75, "Cu": 0.5})

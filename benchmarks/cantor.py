@@ -98,7 +98,8 @@ def main() -> None:
     parser.add_argument("--states", type=int, default=2048)
     parser.add_argument("--epochs", type=int, default=0, help="epochs of the network; 0: paths alone")
     parser.add_argument("--closure-epochs", type=int, default=10)
-    parser.add_argument("--hidden", type=int, default=0)
+    parser.add_argument("--form", default="paths", help="paths, clusters or network")
+    parser.add_argument("--hidden", type=int, default=24)
     parser.add_argument("--lookahead", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model-jumps", type=int, default=0)
@@ -121,7 +122,7 @@ def main() -> None:
         fitted = time.perf_counter()
         relaxation = ak.train_relaxation(
             cell, jumps, model, temperature_K=TEMPERATURE_K, lookahead=args.lookahead, n_states=args.states,
-            epochs=args.epochs, closure_epochs=args.closure_epochs, hidden=args.hidden, seed=fold,
+            epochs=args.epochs, closure_epochs=args.closure_epochs, hidden=args.hidden, form=args.form, seed=fold,
         )  # fmt: skip
         trained = time.perf_counter()
         result = ak.transport(held.states, jumps, held, relaxation, TEMPERATURE_K)
@@ -172,10 +173,10 @@ def own_model(
     print(f"own model, KMC of {n_jumps} jumps, {time.perf_counter() - begin:.0f} s:", _factors(kmc), flush=True)
     begin = time.perf_counter()
     cheap = ak.train_relaxation(
-        cell, jumps, model, temperature_K=TEMPERATURE_K, lookahead=1, hidden=0, n_states=1024, seed=9
+        cell, jumps, model, temperature_K=TEMPERATURE_K, lookahead=1, form="paths", n_states=512, seed=9
     )
     start = ak.transport(states, jumps, model, cheap, TEMPERATURE_K)
-    ladder = ak.correct(start, model, n_steps=64, n_trajectories=1536, tracers=False)
+    ladder = ak.correct(start, model, n_steps=48, n_trajectories=1024, tracers=False)
     rungs = ladder.ladder.rungs["vacancy"]
     print(
         f"own model, corrected with {ladder.ladder.n_jumps} jumps, {time.perf_counter() - begin:.0f} s:",

@@ -366,6 +366,16 @@ def _finish(
                 stacklevel=3,
             )
             break
+    for name, (gap, error) in ladder.apart.items():
+        value = float(ladder.rungs[name].value[ladder.rungs[name].chosen])
+        if kind == CORRECTED and gap > 2.5 * error and gap > 0.02 * value:
+            warnings.warn(
+                f"mean squared displacements say that {name} lies {100 * gap / value:.0f} % lower than its ladder; "
+                "expected agreement; there are modes slower than the trajectories: raise n_steps",
+                KinosonWarning,
+                stacklevel=3,
+            )
+            break
     for name, q in looseness.items():
         if float(q.value) > LOOSE and not name.startswith("tracer"):
             warnings.warn(

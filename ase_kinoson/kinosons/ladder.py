@@ -18,7 +18,7 @@ errors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,7 +113,10 @@ class Ladder:
         ⟨|X(t) + y(t) − y(0)|²⟩/(2dt): falls to Λ from above, another way to the same number.
     blocks : list of tuple of int
         Powers of P behind the rungs.
-    n_trajectories_groups, n_jumps : int
+    n_groups, n_jumps : int
+        Independent groups of trajectories, and jumps made.
+    apart : mapping of str to (float, float)
+        Distance of the ladder from the slope of the plain ladder between its two longest lags, and its error, Å²/s.
     """
 
     collective: NDArray[np.float64]
@@ -127,6 +130,7 @@ class Ladder:
     blocks: list[tuple[int, int]]
     n_groups: int
     n_jumps: int
+    apart: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def climb(
@@ -238,15 +242,18 @@ class Ladder:
                 change = _cross_fitted(own, moments.weight, few, folds, blocks[:top], projector, half)[-1, 0, 0, 0]
                 less = tracer_square[0, a] - change / time[0] - tracer[0, a]
                 rungs[key] = _with_tail(rungs[key], float(scalar(less)), blocks)
+        check = per_time(whole["check"])[:, :, grid[0], grid[1]]
+        plain = {carrier: scalar(check.sum(axis=(2, 3)))}
+        plain |= {name: scalar(check[:, :, a, a]) for a, name in enumerate(names)}
+        found = {carrier: scalar(options[chosen].sum(axis=(1, 2)))}
+        found |= {name: scalar(options[chosen][:, a, a]) for a, name in enumerate(names)}
+        apart = {key: _apart(rows, plain[key]) for key, rows in found.items()} if plain[carrier].shape[1] > 1 else {}
         luck = rng.standard_normal(n_resamples)
         scale = np.stack([_widened(rungs[name], luck) for name in names], axis=1)
         if widen:
             collective[1:] *= np.sqrt(scale[:, :, None] * scale[:, None, :])[..., None, None]
         if widen and tracer is not None:
             tracer[1:] *= np.stack([_widened(rungs[f"tracer {name}"], luck) for name in names], axis=1)[..., None, None]
-        check = per_time(whole["check"])[:, :, grid[0], grid[1]]
-        plain = {carrier: scalar(check.sum(axis=(2, 3)))}
-        plain |= {name: scalar(check[:, :, a, a]) for a, name in enumerate(names)}
         return cls(
             collective,
             tracer,
@@ -259,6 +266,7 @@ class Ladder:
             blocks[:chosen],
             n,
             moments.n_jumps,
+            apart,
         )
 
 
@@ -403,6 +411,15 @@ def _with_tail(rungs: Rungs, worse: float, blocks: list[tuple[int, int]]) -> Run
         factor = min(gain / before, SLOWEST)
         slow += gain * factor / (1.0 - factor)
     return replace(rungs, tail=slow + max(worse, 0.0))
+
+
+def _apart(rows: NDArray, plain: NDArray) -> tuple[float, float]:
+    """How far the plain ladder lies below, and the error of that.
+
+    ⟨|X(t) + y(t) − y(0)|²⟩ = 2dΛt + const. once correlations have died out, so that 2Λ(t) − Λ(t/2) is Λ but for noise.
+    """
+    gap = rows - (2.0 * plain[:, -1] - plain[:, -2])
+    return float(gap[0]), float(gap[1:].std(ddof=1))
 
 
 def _widened(rungs: Rungs, luck: NDArray) -> NDArray[np.float64]:

@@ -174,6 +174,7 @@ def main() -> None:
             run_slow_fast(
                 n_slow, 1e-3, n_steps=1024, n_trajectories=384, tracers=False, lookahead=1, form="scaled-bias"
             )
+            run_trajectories(n_slow, 1e-3, n_jumps=65536)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ ROWS_OF_TAIL = 65
 """Resamples that tell the noise where only the tail is wanted."""
 
 
-SLOWEST = 0.95
+SLOWEST = 0.85
 """Largest factor between the gains of two doublings of time with which the tail is summed up."""
 
 
@@ -406,10 +406,12 @@ def _with_tail(rungs: Rungs, worse: float, blocks: list[tuple[int, int]]) -> Run
     noise = float(np.sqrt(np.square(rungs.gain_error[half:full]).sum()))
     if quarter == 0 or quarter == half:  # too short to compare doublings
         slow += max(gain, 0.0) if rungs.chosen == full else 0.0
-    elif gain > 2.0 * noise:
+    elif gain > 3.0 * noise:
         before = max(float(value[quarter] - value[half]), gain)
         factor = min(gain / before, SLOWEST)
         slow += gain * factor / (1.0 - factor)
+    elif gain > noise:
+        slow += gain
     return replace(rungs, tail=slow + max(worse, 0.0))
 
 

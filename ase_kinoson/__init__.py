@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from ase_kinoson.kinetics.rates import Rates
     from ase_kinoson.kinetics.sampling import sample_states
     from ase_kinoson.kinetics.weights import energy_drift, reweight
-    from ase_kinoson.kinosons.correction import CorrectedTransport, correct, first_rung
+    from ase_kinoson.kinosons.corrected import CorrectedTransport
+    from ase_kinoson.kinosons.correction import correct
     from ase_kinoson.kinosons.density import KinosonDensity
     from ase_kinoson.kinosons.derived import interdiffusion, intrinsic_diffusivities, vacancy_wind
     from ase_kinoson.kinosons.exact import exact_transport
     from ase_kinoson.kinosons.finite_size import extrapolate, finite_size_corrected
+    from ase_kinoson.kinosons.first_rung import first_rung
     from ase_kinoson.kinosons.jump_classes import carrying_jumps
     from ase_kinoson.kinosons.relaxation import Relaxation
     from ase_kinoson.kinosons.result import Transport
@@ -46,7 +48,7 @@ _PLACES = {
     "BarrierCalculator": "calculators",
     "BarrierModel": "barriers.learned",
     "Barriers": "barriers.reference",
-    "CorrectedTransport": "kinosons.correction",
+    "CorrectedTransport": "kinosons.corrected",
     "FiveFrequency": "kinetics.five_frequency",
     "JumpNetwork": "crystal.jumps",
     "KineticMonteCarlo": "kinetics.kmc",
@@ -80,7 +82,7 @@ _PLACES = {
     "extrapolate": "kinosons.finite_size",
     "fine_tune": "kinosons.training",
     "finite_size_corrected": "kinosons.finite_size",
-    "first_rung": "kinosons.correction",
+    "first_rung": "kinosons.first_rung",
     "fit_temperature_models": "kinosons.temperature_models",
     "interdiffusion": "kinosons.derived",
     "intrinsic_diffusivities": "kinosons.derived",

@@ -30,7 +30,7 @@ from ase_kinoson.stages import (
 if TYPE_CHECKING:
     from ase_kinoson.barriers.learned import BarrierModel
     from ase_kinoson.barriers.reference import Barriers
-    from ase_kinoson.kinosons.correction import CorrectedTransport
+    from ase_kinoson.kinosons.corrected import CorrectedTransport
     from ase_kinoson.kinosons.relaxation import Relaxation
     from ase_kinoson.kinosons.transport import Transport
     from ase_kinoson.study import Study, StudyResult
@@ -427,6 +427,7 @@ def _correct(study: Study, temperature_K: float, progress: bool) -> tuple[float,
                 n_steps=s.correction.n_steps,
                 n_trajectories=s.correction.n_trajectories,
                 states=starts,
+                long_jumps=s.correction.long_jumps,
                 n_resamples=s.transport.n_resamples,
                 seed=seed,
                 progress=progress,

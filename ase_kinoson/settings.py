@@ -103,8 +103,10 @@ class CalculatorSettings(_Section):
     Attributes
     ----------
     name
-        Importable factory such as ``"ase.calculators.emt.EMT"``, or a name that ASE knows (``"EMT"``). A
-        module beside the study file is found too.
+        A real potential by name, such as ``"cantor-meam"`` or ``"kim:ID"`` (see
+        :func:`~ase_kinoson.barriers.potentials.recipes.potential`; ``ase-kinoson info`` lists them); an importable factory
+        such as ``"ase.calculators.emt.EMT"``, also in a module beside the study file; or a name that ASE knows
+        (``"EMT"``).
     parameters
         Keyword arguments of the factory.
     """
@@ -228,6 +230,8 @@ class CorrectionSettings(_Section):
         Jumps per trajectory: the more, the higher the ladder.
     n_trajectories
         Trajectories at each temperature, from as many states of the model that y was not trained on.
+    long_jumps
+        Jumps of walkers that go on where the ladder does not settle; 0: a warning says so instead.
     seed
         Of states and trajectories; default: follows from that of the study.
     """
@@ -235,6 +239,7 @@ class CorrectionSettings(_Section):
     enabled: bool = True
     n_steps: Positive = 32
     n_trajectories: Annotated[int, Field(ge=32)] = 1024
+    long_jumps: Count = 0
     seed: Count | None = None
 
 

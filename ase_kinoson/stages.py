@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ase_kinoson.barriers.reference import Barriers
     from ase_kinoson.crystal.jumps import JumpNetwork
     from ase_kinoson.crystal.states import States
-    from ase_kinoson.kinosons.correction import CorrectedTransport
+    from ase_kinoson.kinosons.corrected import CorrectedTransport
     from ase_kinoson.kinosons.transport import Transport
 
 __all__ = [
@@ -330,6 +330,7 @@ def save_correction(path: Path, corrected: CorrectedTransport) -> None:
         "blocks": ladder.blocks,
         "n_groups": ladder.n_groups,
         "n_jumps": ladder.n_jumps,
+        "n_continued": ladder.n_continued,
         "looseness": {name: q.as_dict() for name, q in diagnosis.looseness.items()},
         "surrogate": {name: q.as_dict() for name, q in diagnosis.surrogate.items()},
     }
@@ -339,7 +340,7 @@ def save_correction(path: Path, corrected: CorrectedTransport) -> None:
 def load_correction(path: Path, result: Transport) -> CorrectedTransport:
     """Read what :func:`save_correction` wrote of the correction of a result."""
     from ase_kinoson.kinosons.coefficients import Averages, coefficients
-    from ase_kinoson.kinosons.correction import CorrectedTransport, Diagnosis
+    from ase_kinoson.kinosons.corrected import CorrectedTransport, Diagnosis
     from ase_kinoson.kinosons.ladder import Ladder, Rungs
     from ase_kinoson.kinosons.statistics import Quantity
     from ase_kinoson.kinosons.transport import Transport
@@ -359,6 +360,7 @@ def load_correction(path: Path, result: Transport) -> CorrectedTransport:
         blocks=[(first, last) for first, last in about["blocks"]],
         n_groups=about["n_groups"],
         n_jumps=about["n_jumps"],
+        n_continued=about.get("n_continued", 0),
     )
     diagnosis = Diagnosis(
         *({name: Quantity(**q) for name, q in about[which].items()} for which in ("looseness", "surrogate"))

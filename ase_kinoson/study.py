@@ -33,7 +33,7 @@ from ase_kinoson.stages import Stages, Workers, available_cores
 if TYPE_CHECKING:
     from ase_kinoson.barriers.learned import BarrierModel
     from ase_kinoson.barriers.reference import Barriers
-    from ase_kinoson.kinosons.correction import CorrectedTransport
+    from ase_kinoson.kinosons.corrected import CorrectedTransport
     from ase_kinoson.kinosons.density import KinosonDensity
     from ase_kinoson.kinosons.relaxation import Relaxation
     from ase_kinoson.kinosons.transport import Transport

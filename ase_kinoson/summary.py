@@ -24,7 +24,7 @@ from ase_kinoson.units import thermal_energy
 if TYPE_CHECKING:
     from ase_kinoson.barriers.reference import Barriers
     from ase_kinoson.crystal.alloy import Alloy
-    from ase_kinoson.kinosons.correction import CorrectedTransport
+    from ase_kinoson.kinosons.corrected import CorrectedTransport
     from ase_kinoson.kinosons.transport import Transport
     from ase_kinoson.study import Study, StudyResult
 
@@ -285,6 +285,7 @@ def _correction(corrected: CorrectedTransport, n_steps: int) -> dict[str, Any]:
         "surrogate": {name: q.as_dict() for name, q in diagnosis.surrogate.items()},
         "tail": {name: number(corrected.tail(name), "1", "estimate") for name in ladder.rungs},
         "ladder_jumps": number(ladder.n_jumps, "1", "count"),
+        "continued_jumps": number(ladder.n_continued, "1", "count"),
         "independent_groups": number(ladder.n_groups, "1", "count"),
         "rungs": {
             name: {

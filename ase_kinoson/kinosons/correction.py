@@ -1,94 +1,30 @@
-"""From bounds to the coefficients themselves.
-
-The residual ladder on a model's rates, and its first rung on reference barriers.
-"""
+"""From bounds to the coefficients themselves: the residual ladder on a model's rates."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
-from ase_kinoson.errors import BarrierError, KinosonError, KinosonWarning, StatesError
+from ase_kinoson.errors import KinosonError, StatesError
 from ase_kinoson.kinetics.rates import Rates, RateSource
 from ase_kinoson.kinetics.sampling import sample_states
-from ase_kinoson.kinosons.coefficients import Averages, Composition, coefficients
+from ase_kinoson.kinosons.coefficients import Averages
+from ase_kinoson.kinosons.continuation import go_on, unsettled
+from ase_kinoson.kinosons.corrected import CorrectedTransport, climb, diagonal, finish, network_of
 from ase_kinoson.kinosons.functional import jump_terms
-from ase_kinoson.kinosons.ladder import Ladder, Rungs
-from ase_kinoson.kinosons.moments import follow, pairs_of_neighbors
-from ase_kinoson.kinosons.relaxation import Relaxation
-from ase_kinoson.kinosons.result import BOUND, CORRECTED, ESTIMATE, NO_BOUND, RATIO, Transport
+from ase_kinoson.kinosons.ladder import Ladder
+from ase_kinoson.kinosons.moments import follow
+from ase_kinoson.kinosons.result import CORRECTED, ESTIMATE, NO_BOUND, RATIO, Transport
 from ase_kinoson.kinosons.statistics import Bootstrap, Quantity
-from ase_kinoson.kinosons.transport import transport
 from ase_kinoson.kinosons.verdict import check_temperature
 
-__all__ = ["CorrectedTransport", "Diagnosis", "correct", "first_rung"]
+__all__ = ["correct"]
 
 MODEL_TRAJECTORIES = 1024
 """Trajectories, and sampled states, where the result has no states of the model."""
-
-LOOSE = 1.25
-"""A bound that exceeds the corrected value by more than this factor is reported as loose."""
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """How much of the distance between Λ[0], the bound and the corrected value is whose.
-
-    Attributes
-    ----------
-    looseness : mapping of str to Quantity
-        Λ[y]/Λ of every quantity on the model's own states: what a better y could still gain.
-    surrogate : mapping of str to Quantity
-        Λ_ref[y]/Λ_mod[y] of the reference over the model, same y: what the model's barriers get wrong. Empty where the
-        result is of the model itself.
-    """
-
-    looseness: Mapping[str, Quantity]
-    surrogate: Mapping[str, Quantity]
-
-    def __str__(self) -> str:
-        lines = [f"bound over corrected value of {name}: {q}" for name, q in self.looseness.items()]
-        lines += [f"reference over model of {name}: {q}" for name, q in self.surrogate.items()]
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True, eq=False)
-class CorrectedTransport(Transport):
-    """Coefficients after the residual ladder.
-
-    Attributes
-    ----------
-    ladder : Ladder
-        All rungs, the plain ladder beside them as a check, and what trajectories it took.
-    diagnosis : Diagnosis
-    """
-
-    ladder: Ladder | None = field(default=None, repr=False)
-    diagnosis: Diagnosis | None = None
-
-    def tail(self, name: str) -> float:
-        """Estimated part that is still missing below the chosen rung, relative to the value (≥ 0, NaN if unknown)."""
-        assert self.ladder is not None
-        rungs = self.ladder.rungs[name]
-        return float(rungs.tail / rungs.value[rungs.chosen])
-
-    def as_dict(self) -> dict[str, Any]:
-        """Every number with unit, error and kind, ready for JSON."""
-        assert self.ladder is not None and self.diagnosis is not None
-        return {
-            **super().as_dict(),
-            "ladder": {name: _rungs_dict(r) for name, r in self.ladder.rungs.items()},
-            "ladder_jumps": self.ladder.n_jumps,
-            "looseness": {name: q.as_dict() for name, q in self.diagnosis.looseness.items()},
-            "surrogate": {name: q.as_dict() for name, q in self.diagnosis.surrogate.items()},
-        }
 
 
 def correct(
@@ -100,6 +36,7 @@ def correct(
     states: States | None = None,
     max_rung: int | None = None,
     tracers: bool = True,
+    long_jumps: int = 0,
     n_resamples: int = 400,
     seed: int = 0,
     progress: bool = False,
@@ -127,6 +64,9 @@ def correct(
         Go no higher (default: stop where noise does).
     tracers
         Tracers take most of the time for long trajectories.
+    long_jumps
+        Where the ladder does not settle (its tail, or mean squared displacements, say so), let walkers go on for so
+        many jumps each, and take the coefficients from their displacements: the way near percolation. 0: only warn.
     n_resamples, seed
         Bootstrap over groups of states; seed of trajectories too.
     progress
@@ -148,6 +88,8 @@ def correct(
         raise KinosonError("found a result without its states; expected one made by transport(); evaluate it again")
     if n_steps < 1:
         raise KinosonError(f"found n_steps={n_steps}; expected at least 1; raise it")
+    if long_jumps < 0:
+        raise KinosonError(f"found long_jumps={long_jumps}; expected 0 or more jumps per walker; correct it")
     if n_trajectories is not None and n_trajectories < 1:
         raise KinosonError(f"found n_trajectories={n_trajectories}; expected at least 1; raise it")
     if "attempt_frequency" not in result.settings:
@@ -157,7 +99,7 @@ def correct(
             "found a result of the quenched ensemble; expected the equilibrium one: atoms move along trajectories, and "
             "frozen ones have no ladder; use the bound"
         )
-    network = _network_of(result)
+    network = network_of(result)
     temperature_K = result.temperature_K
     rates = Rates.of(
         model,
@@ -203,215 +145,38 @@ def correct(
         progress=progress,
     )
     rows = len(result.averages.collective) - 1 if result.averages.has_errors else 0
-    ladder = _climb(moments, network, result.composition, max(rows, n_resamples), seed, max_rung)
+    ladder = climb(moments, network, result.composition, max(rows, n_resamples), seed, max_rung)
+    walked = None
+    if long_jumps and unsettled(ladder):
+        ladder, walked = go_on(
+            ladder,
+            start,
+            rates,
+            n_jumps=long_jumps,
+            n_walkers=max(len(start), MODEL_TRAJECTORIES),
+            tracers=tracers,
+            seed=seed,
+            progress=progress,
+        )
     same_source = _same_barriers(result, model, rates)
     if same_source:
-        averages = Averages(ladder.collective, ladder.bare, ladder.tracer, _diagonal(ladder.bare))
+        averages = walked or Averages(ladder.collective, ladder.bare, ladder.tracer, diagonal(ladder.bare))
         kind, surrogate = CORRECTED, dict[str, Quantity]()
     else:
         averages, surrogate = _ratio(result, ladder, rates, own_states != "")
         # a ratio cannot make good what is wrong with the states
         kind = NO_BOUND if result.vacancy_diffusivity.kind == NO_BOUND else RATIO
-    return _finish(result, network, averages, ladder, kind, surrogate)
+    return finish(result, network, averages, ladder, kind, surrogate)
 
 
-def first_rung(
-    states: States,
-    neighbors: States,
-    jumps: JumpNetwork,
-    barriers: Any,
-    relaxation: Relaxation | None = None,
-    temperature_K: float | None = None,
-    *,
-    vacancy_fraction: float | None = None,
-    attempt_frequency: float | None = None,
-    n_resamples: int = 400,
-    seed: int = 0,
-) -> CorrectedTransport:
-    """Correct a bound with reference barriers of one neighbour per state.
-
-    The first rung of the ladder needs c₀ and c₁ only: the barriers of a state and those of one neighbour, drawn by the
-    probability of its jump (:func:`draw_neighbors`). It is a bound again, of the relaxation y + θ r̄ with θ fitted on
-    other groups of states than those it is evaluated on.
-
-    Parameters
-    ----------
-    states
-        Equilibrium states, held out from all fits, with weights.
-    neighbors
-        Their neighbours, row by row.
-    jumps
-        Jumps of the carrier.
-    barriers
-        Barriers of both, or any source.
-    relaxation, temperature_K, vacancy_fraction, attempt_frequency, n_resamples, seed
-        As in :func:`transport`.
-
-    Returns
-    -------
-    CorrectedTransport
-        Of kind ``"bound"`` where the evaluation of the states alone is one.
-    """
-    options: dict[str, Any] = {} if attempt_frequency is None else {"attempt_frequency": attempt_frequency}
-    result = transport(
-        states,
-        jumps,
-        barriers,
-        relaxation,
-        temperature_K,
-        vacancy_fraction=vacancy_fraction,
-        n_resamples=n_resamples,
-        seed=seed,
-        **options,
-    )
-    rates = Rates.of(barriers, jumps, temperature_K=temperature_K, **options)
-    w = rates(states.occupations, states.carriers)
-    chosen, drawn = _chosen(states, neighbors, w.shape[1])
-    rows = np.arange(len(states))
-    escape = w.sum(axis=1)
-    if not np.all(w[rows, chosen] > 0):
-        raise StatesError(
-            "a neighbour was reached by a jump that the barriers do not allow; expected jumps with a finite barrier; "
-            "draw the neighbours with these barriers"
-        )
-    weights = states.weights * w[rows, chosen] / (drawn if drawn is not None else w[rows, chosen] / escape)
-    kind, lost = result.vacancy_diffusivity.kind, 0
-    if hasattr(rates.source, "missing"):
-        failed, never = rates.source.missing(neighbors.occupations, neighbors.carriers)
-        if never.any():
-            raise BarrierError(
-                f"found {int(never.sum())} jumps of the neighbours whose barriers were not computed; expected all "
-                "jumps of a neighbour; run compute_barriers without jumps="
-            )
-        lost = int(failed.sum())
-        if lost and kind == BOUND:
-            kind = ESTIMATE
-            warnings.warn(
-                f"{lost} barrier searches of the neighbours failed and count as rates of zero; expected none; see "
-                "Barriers.reasons, and compute them with other settings",
-                KinosonWarning,
-                stacklevel=2,
-            )
-    after = rates(neighbors.occupations, neighbors.carriers)
-    assert result.composition is not None
-    moments = pairs_of_neighbors(
-        states, neighbors, chosen, jumps, relaxation, weights=weights / weights.sum(), rates=(w, after)
-    )
-    ladder = _climb(moments, jumps, result.composition, n_resamples, seed, 1, widen=False)
-    averages = Averages(ladder.collective, ladder.bare, ladder.tracer, _diagonal(ladder.bare))
-    more = int((jumps.exists[jumps.basis_of(neighbors.carriers)] & (after > 0)).sum())
-    made = _finish(result, jumps, averages, ladder, kind, {})
-    return replace(made, n_barriers=result.n_barriers + more, n_rejected=result.n_rejected)
-
-
-# -- pieces --------------------------------------------------------------------------------------------------------
-
-
-def _climb(
-    moments: Any,
-    network: JumpNetwork,
-    composition: Composition,
-    n_resamples: int,
-    seed: int,
-    max_rung: int | None,
-    *,
-    widen: bool = True,
-) -> Ladder:
-    return Ladder.climb(
-        moments,
-        composition.index,
-        composition.species,
-        carrier="vacancy" if network.mechanism == "vacancy" else "carrier",
-        projector=network.projector,
-        dimension=network.dimension,
-        n_resamples=n_resamples,
-        seed=seed,
-        max_rung=max_rung,
-        widen=widen,
-    )
-
-
-def _finish(
-    result: Transport,
-    network: JumpNetwork,
-    averages: Averages,
-    ladder: Ladder,
-    kind: str,
-    surrogate: Mapping[str, Quantity],
-) -> CorrectedTransport:
-    assert result.composition is not None
-    derived = coefficients(
-        averages,
-        network,
-        result.composition,
-        kind=kind,
-        off_diagonal=ESTIMATE if kind == BOUND else None,
-        temperature_K=result.temperature_K,
-        vacancy_fraction=result.vacancy_fraction,
-    )
-    looseness = _looseness(ladder, result.composition, network)
-    kept = {f.name: getattr(result, f.name) for f in fields(Transport)}
-    made = CorrectedTransport(
-        **{**kept, **derived, "settings": {**result.settings, "ladder_powers": ladder.blocks}},
-        ladder=ladder,
-        diagnosis=Diagnosis(looseness, surrogate),
-    )
-    for name, rungs in ladder.rungs.items():
-        spread = float(rungs.error[rungs.chosen])
-        if kind == CORRECTED and rungs.tail > 2.0 * spread and rungs.tail > 0.01 * rungs.value[rungs.chosen]:
-            warnings.warn(
-                f"the ladder of {name} may still be {100 * rungs.tail / rungs.value[rungs.chosen]:.0f} % too high; "
-                "expected less than its error; raise n_steps (slow modes) or n_trajectories (noise)",
-                KinosonWarning,
-                stacklevel=3,
-            )
-            break
-    for name, (gap, error) in ladder.apart.items():
-        value = float(ladder.rungs[name].value[ladder.rungs[name].chosen])
-        if kind == CORRECTED and gap > 2.5 * error and gap > 0.02 * value:
-            warnings.warn(
-                f"mean squared displacements say that {name} lies {100 * gap / value:.0f} % lower than its ladder; "
-                "expected agreement; there are modes slower than the trajectories: raise n_steps",
-                KinosonWarning,
-                stacklevel=3,
-            )
-            break
-    for name, q in looseness.items():
-        if float(q.value) > LOOSE and not name.startswith("tracer"):
-            warnings.warn(
-                f"the bound of {name} is loose: {float(q.value):.3g} ± {float(q.error):.1g} times the corrected value; "
-                "expected less than "
-                f"{LOOSE:g}; use the corrected value, or train a better relaxation",
-                KinosonWarning,
-                stacklevel=3,
-            )
-            break
-    return made
-
-
-def _looseness(ladder: Ladder, composition: Composition, network: JumpNetwork) -> dict[str, Quantity]:
-    def scalar(x: NDArray) -> NDArray:
-        return np.einsum("...xy,xy->...", x, network.projector)
-
-    def quantity(top: NDArray, bottom: NDArray) -> Quantity:
-        rows = top / bottom
-        return Quantity(float(rows[0]), float(rows[1:].std(ddof=1)), "1", CORRECTED)
-
-    found = {}
-    carrier = "vacancy" if network.mechanism == "vacancy" else "carrier"
-    found[carrier] = quantity(scalar(ladder.uncorrected.sum(axis=(1, 2))), scalar(ladder.collective.sum(axis=(1, 2))))
-    for a, name in enumerate(composition.species):
-        found[name] = quantity(scalar(ladder.uncorrected[:, a, a]), scalar(ladder.collective[:, a, a]))
-        if ladder.tracer is not None and ladder.uncorrected_tracer is not None:
-            found[f"tracer {name}"] = quantity(scalar(ladder.uncorrected_tracer[:, a]), scalar(ladder.tracer[:, a]))
-    return found
+# -- pieces -------------------------------------------------------------------------------------------------------
 
 
 def _ratio(result: Transport, ladder: Ladder, rates: Rates, paired: bool) -> tuple[Averages, dict[str, Quantity]]:
     """Λ_ref[y] · Λ_mod/Λ_mod[y], element by element of the diagonal, by the geometric mean elsewhere."""
     ours, composition = result.averages, result.composition
     assert ours is not None and composition is not None
-    network = _network_of(result)
+    network = network_of(result)
     n_rows = min(len(ours.collective), len(ladder.collective))
 
     def scalar(x: NDArray) -> NDArray:
@@ -444,7 +209,7 @@ def _ratio(result: Transport, ladder: Ladder, rates: Rates, paired: bool) -> tup
         collective,
         bare,
         tracer,
-        None if tracer is None else _diagonal(bare),
+        None if tracer is None else diagonal(bare),
         has_errors=has_errors,
     )
     own = np.einsum("rabxy,xy->r", ours.collective[:n_rows], network.projector)
@@ -459,7 +224,7 @@ def _on_states(result: Transport, rates: Rates, n_resamples: int) -> tuple[NDArr
     """Λ_mod[y] and Λ_mod[0] on the states of the result with the weights they were drawn with, resampled like it."""
     states, composition = result.states, result.composition
     assert states is not None and composition is not None
-    network = _network_of(result)
+    network = network_of(result)
     before = states.report.get("drawn_weights") if states.report.get("reweighted") else None
     drawn = states if before is None else states.with_weights(before)
     boot = Bootstrap.over(drawn.weights, drawn.groups, n_resamples=n_resamples, seed=int(result.settings["seed"]))
@@ -471,17 +236,6 @@ def _on_states(result: Transport, rates: Rates, n_resamples: int) -> tuple[NDArr
     x = terms.bare[:, :, composition.index]
     bare = boot.rows(0.5 * np.einsum("nk,nkax,nkby->nabxy", w, x, x, optimize=True))
     return collective, tracer, bare
-
-
-def _diagonal(collective: NDArray) -> NDArray[np.float64]:
-    """Tracers without relaxation move like their species without relaxation."""
-    return np.einsum("raaxy->raxy", collective)
-
-
-def _network_of(result: Transport) -> JumpNetwork:
-    if result.network is None:
-        raise KinosonError("found a result without its jumps; expected one made by transport(); evaluate it again")
-    return result.network
 
 
 def _of_model(states: States, rates: Rates) -> str:
@@ -515,46 +269,3 @@ def _same_barriers(result: Transport, model: Any, rates: Rates) -> bool:
     found = np.zeros_like(w)
     found[table["state"][first], table["jump"][first]] = table["rate"][first]
     return bool(np.allclose(found, w, rtol=1e-9, atol=0.0))
-
-
-def _chosen(states: States, neighbors: States, n_jumps: int) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
-    """Jumps that lead from states to neighbours, and the probabilities they were drawn with, if noted."""
-    if len(states) != len(neighbors):
-        raise StatesError(
-            f"found {len(states)} states and {len(neighbors)} neighbours; expected one neighbour per state, row by row"
-        )
-    about = neighbors.report
-    if "jumps" not in about:
-        raise StatesError(
-            "found neighbours without the jumps that led to them; expected States made by draw_neighbors(), or a "
-            "report with 'jumps'; draw them again"
-        )
-    chosen = np.asarray(about["jumps"], dtype=np.int64)
-    drawn = None if about.get("probabilities") is None else np.asarray(about["probabilities"], dtype=float)
-    for name, noted in (("jumps", chosen), ("probabilities", drawn)):
-        if noted is not None and noted.shape != (len(states),):
-            raise StatesError(
-                f"found {noted.size} {name} in the report of {len(neighbors)} neighbours; expected one each; draw the "
-                "neighbours after selecting states, not before"
-            )
-    if np.any((chosen < 0) | (chosen >= n_jumps)):
-        raise StatesError(
-            f"found jumps {chosen.min()} to {chosen.max()} in the report of the neighbours; expected 0 to "
-            f"{n_jumps - 1}; draw the neighbours on these jumps"
-        )
-    if drawn is not None and not np.all((drawn > 0) & (drawn <= 1)):
-        raise StatesError(
-            "found probabilities of jumps in the report of the neighbours that are not above 0 and at most 1; expected "
-            "those of the draws; draw the neighbours again"
-        )
-    return chosen, drawn
-
-
-def _rungs_dict(rungs: Rungs) -> dict[str, Any]:
-    return {
-        "value": rungs.value.tolist(),
-        "error": rungs.error.tolist(),
-        "chosen": rungs.chosen,
-        "tail": rungs.tail,
-        "unit": "Å^2/s",
-    }

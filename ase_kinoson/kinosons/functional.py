@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ase_kinoson.crystal.jumps import JumpNetwork
-from ase_kinoson.kinosons.relaxation import Relaxation, _Ball
+from ase_kinoson.kinosons.relaxation import Relaxation
 
 __all__ = ["JumpTerms", "jump_terms"]
 
@@ -41,36 +41,6 @@ class JumpTerms:
     displacement: NDArray[np.float64]
     tracer: NDArray[np.float64]
     bare: NDArray[np.float64]
-
-
-def relaxed_displacements(ball: _Ball, y: Tensor, codes: Tensor, species: Tensor) -> tuple[Tensor, Tensor]:
-    """Return δx_i + Δ_k y_i of the labelled atoms and who is of which species.
-
-    Parameters
-    ----------
-    ball
-        Tables of the stencil.
-    y : Tensor, shape (n, n_first, n_window, 3)
-        Output of :meth:`Relaxation.ball_fields`.
-    codes : Tensor of int64, shape (n, n_window)
-    species : Tensor of int64, shape (n_species,)
-        Species codes to tell apart.
-
-    Returns
-    -------
-    moved : Tensor, shape (n, J, n_window, 3)
-        Å.
-    member : Tensor, shape (n, n_window, n_species)
-        1 where the labelled atom is of the species.
-    """
-    children = ball.next_state[0]
-    moved = y[:, children] - y[:, :1]
-    jumps = torch.arange(len(children))
-    shift = torch.zeros_like(moved[:1])
-    shift[0, jumps, ball.mover[0]] = ball.jump_vectors[0].to(moved.dtype)
-    moved = moved + shift
-    member = (codes[:, :, None] == species).to(moved.dtype)
-    return moved, member
 
 
 def species_sums(moved: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,20 +90,17 @@ def jump_terms(
         return JumpTerms(bare, bare[..., :, None] * bare[..., None, :], bare)
     displacement = np.zeros_like(bare)
     tracer = np.zeros((*bare.shape, 3))
-    species = torch.arange(1, len(network.supercell.species))
+    every = np.arange(1, len(network.supercell.species))
     for b in np.unique(basis):
-        ball = relaxation.ball(int(b))
         rows = np.flatnonzero(basis == b)
         for begin in range(0, len(rows), chunk):
             part = rows[begin : begin + chunk]
-            occ = occupations[part]
-            codes = torch.as_tensor(ball.stencil.window(occ, c[part]))
-            paths = relaxation.paths(ball, relaxation.inner_rates(int(b), occ, c[part]))
-            y = relaxation.ball_fields(ball, codes, paths)
-            moved, member = relaxed_displacements(ball, y, codes, species)
-            moved, member = moved.double(), member.double()
-            displacement[part] = torch.einsum("bkwx,bws->bksx", moved, member).numpy()
-            tracer[part] = torch.einsum("bkwx,bkwy,bws->bksxy", moved, moved, member).numpy()
+            found = relaxation.relaxed_jumps(int(b), occupations[part], c[part])
+            member = (found.codes[:, :, None] == every).astype(float)
+            displacement[part] = np.einsum("bkwx,bws->bksx", found.moved, member, optimize=True)
+            for a in range(len(every)):
+                own = found.moved * member[:, None, :, a, None]
+                tracer[part, :, a] = own.swapaxes(-1, -2) @ found.moved
     missing = ~network.exists[basis]
     displacement[missing] = 0.0
     tracer[missing] = 0.0

@@ -117,6 +117,9 @@ class Ladder:
         Independent groups of trajectories, and jumps made.
     apart : mapping of str to (float, float)
         Distance of the ladder from the slope of the plain ladder between its two longest lags, and its error, Å²/s.
+    n_continued : int
+        Jumps of the walkers that :attr:`collective` and :attr:`tracer` come from where the rungs did not settle; 0:
+        they are those of the chosen rung.
     """
 
     collective: NDArray[np.float64]
@@ -131,6 +134,7 @@ class Ladder:
     n_groups: int
     n_jumps: int
     apart: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    n_continued: int = 0
 
     @classmethod
     def climb(

@@ -16,7 +16,8 @@ from torch import Tensor
 from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonError
 from ase_kinoson.kinetics.rates import Rates
-from ase_kinoson.kinosons.functional import relaxed_displacements, species_sums
+from ase_kinoson.kinosons.ball import relaxed_displacements
+from ase_kinoson.kinosons.functional import species_sums
 from ase_kinoson.kinosons.paths import InnerRates, Paths
 from ase_kinoson.kinosons.relaxation import Relaxation
 
@@ -153,7 +154,8 @@ class Objective:
         y = relaxation.ball_fields(ball, codes, None if pool.paths is None else pool.paths[rows])
         present = self.bare > 0
         species = torch.as_tensor(np.flatnonzero(present) + 1)
-        moved, member = relaxed_displacements(ball, y, codes, species)
+        moved = relaxed_displacements(ball, y)
+        member = (codes[:, :, None] == species).to(moved.dtype)
         if relaxation.network.dimension < 3:  # motion across a layer or chain is no diffusion
             moved = moved @ torch.as_tensor(relaxation.network.projector, dtype=moved.dtype)
         total, squares = species_sums(moved, member)

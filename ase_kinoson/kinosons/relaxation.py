@@ -28,10 +28,11 @@ from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonError, ModelError
 from ase_kinoson.kinetics.rates import Rates
+from ase_kinoson.kinosons.ball import Ball, RelaxedJumps, relaxed_displacements
 from ase_kinoson.kinosons.closure import Closure
+from ase_kinoson.kinosons.deeper import Surroundings, deeper_jumps
 from ase_kinoson.kinosons.field import EquivariantField
 from ase_kinoson.kinosons.paths import InnerRates, Paths
-from ase_kinoson.kinosons.stencil import Stencil
 
 __all__ = ["Relaxation"]
 
@@ -41,21 +42,6 @@ MAX_LOOKAHEAD = 2
 CLOSURES = ("learned", "exact")
 FORMS = ("network", "paths", "clusters", "scaled-bias")
 GATES = 32
-
-
-@dataclass(frozen=True, eq=False)
-class _Ball:
-    """Index tensors of one stencil, ready for torch. M states of level ≤ 1, J jumps."""
-
-    stencil: Stencil
-    states: tuple[Tensor, ...]  # per class: states of that class that the network sees
-    labels: tuple[Tensor, ...]  # per class: (M_c, n_env) labels of the environment
-    out_labels: tuple[Tensor, ...]  # per class: (M_c, n_out) labels the vectors belong to
-    frames: tuple[Tensor, ...]  # per class: (M_c, 3, 3)
-    edges: tuple[tuple[Tensor, Tensor, Tensor], ...]  # per class: start, path, place of the end among the states
-    jump_vectors: Tensor  # (n_inner, J, 3) displacement of the labelled atom
-    mover: Tensor  # (n_inner, J)
-    next_state: Tensor  # (n_inner, J)
 
 
 @dataclass(eq=False)
@@ -76,6 +62,8 @@ class Relaxation:
         Learned factors of the paths; None: the Poisson equation exactly, with v on the rim.
     report : dict
         How it was trained and what it reached.
+    scales : ndarray, shape (n_species,), or None
+        Factors θ of one jump more, y + θ r̄, for each species; see :func:`~ase_kinoson.kinosons.deeper.deepen`.
     """
 
     network: JumpNetwork
@@ -85,7 +73,9 @@ class Relaxation:
     rates: Rates | None = None
     closure: Closure | None = None
     report: dict[str, Any] = dataclass_field(default_factory=dict)
-    _balls: dict[tuple[int, torch.dtype], _Ball] = dataclass_field(default_factory=dict, repr=False)
+    scales: NDArray[np.float64] | None = None
+    _balls: dict[tuple[int, torch.dtype], Ball] = dataclass_field(default_factory=dict, repr=False)
+    _around: dict[int, Surroundings] = dataclass_field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.lookahead <= MAX_LOOKAHEAD:
@@ -186,7 +176,7 @@ class Relaxation:
         """Return a copy with another floating-point type."""
         net = None if self.field is None else copy.deepcopy(self.field).to(dtype)
         factors = None if self.closure is None else copy.deepcopy(self.closure).to(dtype)
-        return replace(self, field=net, closure=factors, report=dict(self.report), _balls={})
+        return replace(self, field=net, closure=factors, report=dict(self.report), _balls={}, _around={})
 
     def on(self, network: JumpNetwork, rates: Rates | None) -> Relaxation:
         """Use the relaxation with the same jumps on another supercell, and with other rates.
@@ -203,7 +193,9 @@ class Relaxation:
                 f"found a relaxation made on {self.network.supercell.n_sites} sites for {network.supercell.n_sites} "
                 "sites; expected its environment to fit into both cells or neither; make it on the second cell"
             )
-        return replace(self, network=network, environment=environment, rates=rates, report=dict(self.report), _balls={})
+        return replace(
+            self, network=network, environment=environment, rates=rates, report=dict(self.report), _balls={}, _around={}
+        )
 
     def at(self, temperature_K: float, states: States) -> Relaxation:
         """Ask the relaxation at another temperature.
@@ -257,53 +249,19 @@ class Relaxation:
         """Whether the network stands on the rim of a ball of two jumps."""
         return self.lookahead == 2 and self.closure is None and self.field is not None
 
-    def ball(self, basis_site: int) -> _Ball:
+    def ball(self, basis_site: int) -> Ball:
         """Tables of the states around a carrier on ``basis_site``, built once."""
         key = (int(basis_site), self.dtype)
         if key not in self._balls:
-            self._balls[key] = self._build_ball(int(basis_site))
+            self._balls[key] = Ball.build(
+                self.environment,
+                self.network,
+                int(basis_site),
+                lookahead=self.lookahead,
+                far=self._far,
+                dtype=self.dtype,
+            )
         return self._balls[key]
-
-    def _build_ball(self, basis_site: int) -> _Ball:
-        depth = self.lookahead + 1
-        seen = depth if self.lookahead < 2 or self._far else 2
-        stencil = Stencil.build(self.environment, self.network, basis_site=basis_site, depth=depth, seen=seen)
-        kinds = self.environment.class_of_basis[stencil.carrier_basis]
-        mobile = self.network.supercell.alloy.mobile_basis
-        interstitial = self.network.mechanism == "interstitial"
-        states, labels, outs, frames, edges = [], [], [], [], []
-        first = int((stencil.level <= 1).sum())
-        ends = stencil.next_state[:first]  # of paths of one jump
-        if self._far:
-            ends = np.where(ends[..., None] >= 0, stencil.next_state[ends], -1).reshape(first, -1)
-        for c, kind in enumerate(self.environment.classes):
-            own = np.flatnonzero(kinds == c)
-            env = np.array([stencil.environment[m] for m in own], dtype=np.int64).reshape(len(own), kind.n_sites)
-            slots = np.flatnonzero(mobile[kind.basis])
-            out = np.full((len(own), 1), stencil.carrier_slot) if interstitial else env[:, slots]
-            place = np.full(stencil.n_states, -1)
-            place[own] = np.arange(len(own))
-            end = np.where(ends >= 0, place[ends], -1)
-            start, path = np.nonzero(end >= 0)
-            states.append(torch.as_tensor(own))
-            labels.append(torch.as_tensor(env))
-            outs.append(torch.as_tensor(out))
-            frames.append(torch.as_tensor(self.environment.frames[stencil.carrier_basis[own]], dtype=self.dtype))
-            edges.append((torch.as_tensor(start), torch.as_tensor(path), torch.as_tensor(end[start, path])))
-        n_inner = len(stencil.next_state)
-        vectors = self.network.vectors[stencil.carrier_basis[:n_inner]]
-        sign = 1.0 if interstitial else -1.0
-        return _Ball(
-            stencil,
-            tuple(states),
-            tuple(labels),
-            tuple(outs),
-            tuple(frames),
-            tuple(edges),
-            torch.as_tensor(sign * vectors, dtype=self.dtype),
-            torch.as_tensor(np.maximum(stencil.mover, 0)),
-            torch.as_tensor(np.maximum(stencil.next_state, 0)),
-        )
 
     def inner_rates(self, basis_site: int, occupations: NDArray, carriers: ArrayLike) -> InnerRates:
         """Model rates of the states whose jumps the look-ahead needs, shape (n, n_inner, J)."""
@@ -316,11 +274,11 @@ class Relaxation:
             forward[:, m], backward[:, m] = self.rates.with_reverse(occ, where)
         return InnerRates(forward, backward)
 
-    def paths(self, ball: _Ball, inner: InnerRates) -> Paths | None:
+    def paths(self, ball: Ball, inner: InnerRates) -> Paths | None:
         """Weights of the paths that are followed; None for ``lookahead=0``."""
         return Paths.of(ball.stencil, self.network, inner, jumps=self.lookahead, dtype=self.dtype)
 
-    def ball_fields(self, ball: _Ball, codes: Tensor, paths: Paths | None) -> Tensor:
+    def ball_fields(self, ball: Ball, codes: Tensor, paths: Paths | None) -> Tensor:
         """Relaxation of every labelled atom in state 0 and in the states one jump away.
 
         Parameters
@@ -360,7 +318,7 @@ class Relaxation:
         y = self._without_carrier(ball, y.view(n, first, n_window, 3))
         return y if paths is None else y + self._along_paths(ball, codes, paths)
 
-    def _along_paths(self, ball: _Ball, codes: Tensor, paths: Paths) -> Tensor:
+    def _along_paths(self, ball: Ball, codes: Tensor, paths: Paths) -> Tensor:
         """Displacements of the jumps that are followed, with the factors of the closure."""
         n, n_window = codes.shape
         first = paths.probability.shape[1]
@@ -382,7 +340,38 @@ class Relaxation:
             y = y.index_add(1, index, (onward[..., None] * ball.jump_vectors[behind]).reshape(n, -1, 3))
         return y.view(n, first, n_window, 3)
 
-    def _without_carrier(self, ball: _Ball, y: Tensor) -> Tensor:
+    def relaxed_jumps(self, basis_site: int, occupations: NDArray, carriers: ArrayLike) -> RelaxedJumps:
+        """Relaxed displacements of all jumps of states whose carriers are on ``basis_site``."""
+        c = np.asarray(carriers, dtype=np.int64)
+        if self.scales is not None:
+            return deeper_jumps(self, basis_site, occupations, c)
+        return self.plain_jumps(basis_site, occupations, c)
+
+    def surroundings(self, basis_site: int) -> Surroundings:
+        """Sites that one jump more has to do with, listed once."""
+        if basis_site not in self._around:
+            self._around[basis_site] = Surroundings.build(self, basis_site)
+        return self._around[basis_site]
+
+    @torch.no_grad()
+    def plain_jumps(self, basis_site: int, occupations: NDArray, carriers: ArrayLike) -> RelaxedJumps:
+        """:meth:`relaxed_jumps` without the jump more of :attr:`scales`."""
+        ball = self.ball(basis_site)
+        stencil = ball.stencil
+        c = np.asarray(carriers, dtype=np.int64)
+        codes = torch.as_tensor(stencil.window(occupations, c))
+        inner = self.inner_rates(basis_site, occupations, c)
+        y = self.ball_fields(ball, codes, self.paths(ball, inner))
+        moved = relaxed_displacements(ball, y)
+        return RelaxedJumps(
+            self.network.supercell.neighbors(c, stencil.window_basis, stencil.window_cells),
+            codes.numpy(),
+            y[:, 0].double().numpy(),
+            moved.double().numpy(),
+            inner.forward[:, 0] if self.lookahead else None,
+        )
+
+    def _without_carrier(self, ball: Ball, y: Tensor) -> Tensor:
         """In a cell smaller than the environment the vacancy sees its own images; they are no atoms."""
         if self.network.mechanism == "interstitial" or not self.environment.is_wrapped:
             return y
@@ -398,13 +387,8 @@ class Relaxation:
         result = np.zeros((len(c), cell.n_sites, 3))
         for b in np.unique(self.network.basis_of(c)):
             rows = np.flatnonzero(self.network.basis_of(c) == b)
-            ball = self.ball(int(b))
-            stencil = ball.stencil
-            codes = torch.as_tensor(stencil.window(occupations[rows], c[rows]))
-            paths = self.paths(ball, self.inner_rates(int(b), occupations[rows], c[rows]))
-            y = self.ball_fields(ball, codes, paths)[:, 0].double().numpy()
-            sites = cell.neighbors(c[rows], stencil.window_basis, stencil.window_cells)
-            result[rows[:, None], sites] = y
+            found = self.relaxed_jumps(int(b), occupations[rows], c[rows])
+            result[rows[:, None], found.sites] = found.field
         return result
 
     # -- files ----------------------------------------------------------------------------------------------------
@@ -425,6 +409,7 @@ class Relaxation:
             "gates": 0 if self.closure is None else self.closure.hidden,
             "temperature_K": self.rates.temperature_K if self.rates else None,
             "attempt_frequency": self.rates.attempt_frequency if self.rates else None,
+            "scales": None if self.scales is None else self.scales.tolist(),
             "report": self.report,
         }
         write_model(path, about, save({k: v.contiguous() for k, v in self.modules.state_dict().items()}))
@@ -495,4 +480,6 @@ class Relaxation:
                 "save it again"
             ) from error
         made.report = dict(about["report"])
+        if about.get("scales") is not None:
+            made.scales = np.array(about["scales"])
         return made

@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.errors import StatesError
 from ase_kinoson.kinetics.rates import Rates
-from ase_kinoson.kinosons.functional import bare_displacements, relaxed_displacements
+from ase_kinoson.kinosons.functional import bare_displacements
 from ase_kinoson.kinosons.relaxation import Relaxation
 
 __all__ = ["Residuals", "residuals"]
@@ -58,7 +57,6 @@ class Residuals:
     atom_drift: NDArray[np.float32]
 
 
-@torch.no_grad()
 def residuals(
     relaxation: Relaxation | None,
     network: JumpNetwork,
@@ -116,34 +114,34 @@ def residuals(
         tracer = 0.5 * np.einsum("nk,nkax,nkay->naxy", p, bare_jump, bare_jump, optimize=True)
         atom_drift = shift.astype(np.float32)
     else:
-        n_window = max(relaxation.ball(int(b)).stencil.n_window for b in np.unique(basis))
         moved = np.zeros_like(bare_jump)
-        sites = np.repeat(c[:, None], n_window, axis=1)
-        atom_drift = np.zeros((n, n_window, 3), dtype=np.float32)
-        species = torch.arange(1, n_species + 1)
+        width = 0
+        parts = []
+        every = np.arange(1, n_species + 1)
         for b in np.unique(basis):
-            ball = relaxation.ball(int(b))
             rows = np.flatnonzero(basis == b)
             for begin in range(0, len(rows), chunk):
                 part = rows[begin : begin + chunk]
-                inner = relaxation.inner_rates(int(b), occupations[part], c[part])
+                found = relaxation.relaxed_jumps(int(b), occupations[part], c[part])
                 if same:
-                    w[part] = inner.forward[:, 0]
-                codes = torch.as_tensor(ball.stencil.window(occupations[part], c[part]))
-                y = relaxation.ball_fields(ball, codes, relaxation.paths(ball, inner))
-                jump, member = relaxed_displacements(ball, y, codes, species)
-                jump, member = jump.double(), member.double()
-                moved[part] = torch.einsum("bkwx,bws->bksx", jump, member).numpy()
-                share = torch.as_tensor(_probabilities(w[part]))
-                mean = torch.einsum("bk,bkwx->bwx", share, jump)
-                outer = torch.einsum("bk,bkwx,bkwy->bwxy", share, jump, jump)
-                tracer[part] = 0.5 * torch.einsum("bwxy,bws->bsxy", outer, member).numpy()
-                field[part] = torch.einsum("bwx,bws->bsx", y[:, 0].double(), member).numpy()
-                width = ball.stencil.n_window
-                sites[part, :width] = network.supercell.neighbors(
-                    c[part], ball.stencil.window_basis, ball.stencil.window_cells
-                )
-                atom_drift[part, :width] = mean.numpy()
+                    assert found.rates is not None
+                    w[part] = found.rates
+                member = (found.codes[:, :, None] == every).astype(float)
+                moved[part] = np.einsum("bkwx,bws->bksx", found.moved, member, optimize=True)
+                share = _probabilities(w[part])
+                mean = np.einsum("bk,bkwx->bwx", share, found.moved, optimize=True)
+                for a in range(n_species):
+                    own = (0.5 * share[..., None] * member[:, None, :, a])[..., None] * found.moved
+                    own, other = (x.transpose(0, 3, 1, 2).reshape(len(part), 3, -1) for x in (own, found.moved))
+                    tracer[part, a] = own @ other.swapaxes(-1, -2)
+                field[part] = np.einsum("bwx,bws->bsx", found.field, member, optimize=True)
+                width = max(width, found.sites.shape[1])
+                parts.append((part, found.sites, mean))
+        sites = np.repeat(c[:, None], width, axis=1)
+        atom_drift = np.zeros((n, width, 3), dtype=np.float32)
+        for part, own_sites, mean in parts:
+            sites[part, : own_sites.shape[1]] = own_sites
+            atom_drift[part, : own_sites.shape[1]] = mean
     escape = w.sum(axis=1)
     if not np.all(escape > 0):
         raise StatesError(

@@ -15,8 +15,9 @@ from ase_kinoson.errors import BarrierError, KinosonError, KinosonWarning, Model
 from ase_kinoson.kinetics.neighbors import draw_neighbors
 from ase_kinoson.kinosons import moments as moments_module
 from ase_kinoson.kinosons import transport as transport_module
-from ase_kinoson.kinosons.correction import correct, first_rung
+from ase_kinoson.kinosons.correction import correct
 from ase_kinoson.kinosons.exact import StateSpace
+from ase_kinoson.kinosons.first_rung import first_rung
 from ase_kinoson.kinosons.functional import JumpTerms, jump_terms
 from ase_kinoson.kinosons.ladder import _joint, _joint_change
 from ase_kinoson.kinosons.residuals import Residuals, residuals
@@ -94,6 +95,31 @@ def test_corrected_gas_agrees_with_exact(gas_bound, gas_exact):
     # broken twin: the bound does not agree
     with pytest.raises(AssertionError):
         agrees(gas_bound, gas_exact, largest_error=0.03)
+
+
+def test_walkers_go_on_where_short_trajectories_see_no_end(tiny):
+    cell, network = tiny
+    gas = ak.SpeciesRates({"Ag": 1e-3, "Cu": 1.0})
+    exact = ak.exact_transport(cell, network, gas)
+    bound = quiet(ak.transport, equilibrium(ak.sample_states(cell, 1000, seed=3)), network, gas)
+    options = dict(n_steps=6, n_trajectories=1024, seed=1, n_resamples=100)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        short = correct(bound, gas, **options)
+    assert any("long_jumps=" in str(w.message) for w in said)
+    ours = quiet(correct, bound, gas, long_jumps=8192, **options)
+    assert ours.ladder.n_continued == 1024 * 8192
+    assert short.ladder.n_continued == 0
+    agrees(ours, exact, largest_error=0.06)
+    # broken twin: the short ladder alone does not know better than this
+    with pytest.raises(AssertionError):
+        agrees(short, exact, largest_error=0.06)
+    assert ours.tail("Cu") == 0.0 < short.tail("Cu")
+    # a ladder that is at its end needs no walkers
+    settled = quiet(correct, quiet(ak.transport, bound.states, network, GAS), GAS, n_steps=64, long_jumps=128, seed=1)
+    assert settled.ladder.n_continued == 0
+    with pytest.raises(KinosonError, match="long_jumps=-1"):
+        correct(bound, gas, long_jumps=-1)
 
 
 def test_corrected_model_with_energies_agrees_with_exact(tiny, pair_model, pair_states, pair_exact):

@@ -1,0 +1,254 @@
+"""Jumps that could be computed next: what they would add to D, how well that is known, what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ase_kinoson.barriers.reference import FAILED, NOT_COMPUTED, Barriers
+from ase_kinoson.crystal.jumps import JumpNetwork
+from ase_kinoson.crystal.states import States
+from ase_kinoson.errors import StatesError
+from ase_kinoson.kinetics.rates import Rates
+from ase_kinoson.kinosons.coefficients import Composition
+from ase_kinoson.kinosons.functional import jump_terms
+from ase_kinoson.kinosons.relaxation import Relaxation
+from ase_kinoson.units import ANGSTROM2_PER_S_TO_M2_PER_S, thermal_energy
+
+__all__ = ["Candidates", "Forecast", "Known"]
+
+UNKNOWN_ERROR = 0.05
+"""Error (eV) assumed of a single model, until its first predictions are checked."""
+
+PSEUDO_COUNTS = 10.0
+"""Weight of the ensemble's own spread against the errors seen."""
+
+MOST = 6.0
+"""Largest variance, in (k_BT)², with which an exponential's own is computed: beyond, all are called very uncertain."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """A pool of states without repetition, and the kinosons of their jumps up to the Boltzmann factor.
+
+    Attributes
+    ----------
+    states : States
+        The different states of the pool.
+    network : JumpNetwork
+    row : ndarray of int, shape (n_pool,)
+        Which of ``states`` each state of the pool is.
+    pool : States
+        As given.
+    weight : ndarray, shape (n_states,)
+    exists : ndarray of bool, shape (n_states, J)
+    names : tuple of str
+        Coefficients: the carrier, then tracers by species.
+    kinosons : ndarray, shape (n_coefficients, n_states, J)
+        w ν |δx + Δy|²/(2d) in the units of the coefficient, m²/s.
+    reweighted : bool
+        Whether states are weighted to the reference energies.
+    temperature_K : float
+    """
+
+    states: States
+    network: JumpNetwork
+    row: NDArray[np.int64]
+    pool: States
+    weight: NDArray[np.float64]
+    exists: NDArray[np.bool_]
+    names: tuple[str, ...]
+    kinosons: NDArray[np.float64]
+    reweighted: bool
+    temperature_K: float
+
+    @classmethod
+    def build(
+        cls,
+        pool: States,
+        network: JumpNetwork,
+        relaxation: Relaxation | None,
+        temperature_K: float,
+        *,
+        reweighted: bool,
+        attempt_frequency: float,
+        vacancy_fraction: float | None,
+    ) -> Candidates:
+        """Evaluate the relaxed displacements of all jumps of a pool."""
+        if reweighted and (pool.model_energies is None or pool.ensemble != "equilibrium"):
+            raise StatesError(
+                f"found a pool of the {pool.ensemble!r} ensemble "
+                f"{'without' if pool.model_energies is None else 'with'} model energies; expected equilibrium states "
+                "drawn with a model, to weight them; pass reweight=False for states that need no weights"
+            )
+        keys = pool.keys
+        first = {key: n for n, key in reversed(list(enumerate(keys)))}
+        rows = np.sort(np.array(list(first.values())))
+        place = {keys[n]: i for i, n in enumerate(rows)}
+        row = np.array([place[key] for key in keys])
+        states = pool[rows]
+        weight = np.bincount(row, pool.weights, minlength=len(rows))
+        terms = jump_terms(relaxation, states.occupations, states.carriers, network=network)
+        composition = Composition.of(pool)
+        projector, d = network.projector, network.dimension
+        moved = terms.displacement[:, :, composition.index].sum(axis=2)
+        found = [np.einsum("nkx,xy,nky->nk", moved, projector, moved)]
+        vacancy = network.mechanism == "vacancy"
+        for index, share in zip(composition.index, composition.fractions, strict=True):
+            own = np.einsum("nkxy,xy->nk", terms.tracer[:, :, index], projector)
+            found.append(own * ((vacancy_fraction or 1.0) / share if vacancy else 1.0))
+        scale = attempt_frequency / (2 * d) * ANGSTROM2_PER_S_TO_M2_PER_S
+        return cls(
+            states,
+            network,
+            row,
+            pool,
+            weight,
+            network.exists[network.basis_of(states.carriers)],
+            ("vacancy" if vacancy else "carrier", *composition.species),
+            np.array(found) * scale * weight[:, None],
+            reweighted,
+            float(temperature_K),
+        )
+
+    def factors(self, energies: NDArray, barriers: NDArray, shift: float) -> tuple[NDArray, NDArray]:
+        """Boltzmann factors of kinosons, shape (n_states, J), and of states, shape (n_states,).
+
+        exp(−(E_saddle − E_drawn)/k_BT) and exp(−(E − E_drawn)/k_BT): weighting to the reference energies and the rate
+        together leave the saddle only. Without weighting, exp(−Q/k_BT) and 1.
+        """
+        kT = thermal_energy(self.temperature_K)
+        with np.errstate(invalid="ignore"):
+            rate = np.where(np.isfinite(barriers) & self.exists, np.exp(-barriers / kT), 0.0)
+        if not self.reweighted:
+            return rate, np.ones(len(self.weight))
+        assert self.states.model_energies is not None
+        lift = np.exp(-(energies - self.states.model_energies - shift) / kT)
+        return rate * lift[:, None], lift
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What has been computed of the candidates.
+
+    Attributes
+    ----------
+    energies : ndarray, shape (n_states,)
+        eV; NaN where unknown.
+    barriers : ndarray, shape (n_states, J)
+        eV; inf where rejected, NaN where unknown or failed.
+    relaxed, unstable : ndarray of bool, shape (n_states,)
+        States that were computed, and those of them that relax into something else and so have no weight.
+    failed : ndarray of bool, shape (n_states, J)
+        Searches that told nothing: the guess stands for them.
+    """
+
+    energies: NDArray[np.float64]
+    barriers: NDArray[np.float64]
+    relaxed: NDArray[np.bool_]
+    unstable: NDArray[np.bool_]
+    failed: NDArray[np.bool_]
+
+    @classmethod
+    def nothing(cls, candidates: Candidates) -> Known:
+        """Nothing computed yet."""
+        n, jumps = candidates.exists.shape
+        none = np.zeros(n, dtype=bool)
+        return cls(np.full(n, np.nan), np.full((n, jumps), np.nan), none, none, np.zeros((n, jumps), dtype=bool))
+
+    @classmethod
+    def of(cls, candidates: Candidates, rows: NDArray, barriers: Barriers) -> Known:
+        """Take in barriers of the candidates ``rows``."""
+        n, jumps = candidates.exists.shape
+        energies, values = np.full(n, np.nan), np.full((n, jumps), np.nan)
+        failed = np.zeros((n, jumps), dtype=bool)
+        relaxed, unstable = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+        asked = candidates.exists[rows] & (barriers.status != NOT_COMPUTED)
+        leaves = (barriers.status == "unstable-start").any(axis=1)
+        lost = np.isin(barriers.status, FAILED) & ~leaves[:, None]
+        energies[rows] = np.where(leaves, np.nan, barriers.energy_initial)
+        values[rows] = np.where(asked & ~lost, barriers.barrier, np.nan)
+        failed[rows], relaxed[rows], unstable[rows] = asked & lost, True, leaves
+        return cls(energies, values, relaxed, unstable, failed)
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """What models expect of the candidates, given what is known.
+
+    Attributes
+    ----------
+    energies : ndarray, shape (n_members, n_states)
+        eV; the known ones where known.
+    barriers : ndarray, shape (n_members, n_states, J)
+        eV.
+    factor : ndarray, shape (n_states, J)
+        Mean Boltzmann factor of each kinoson: the guess c is ``kinosons * factor``.
+    lift : ndarray, shape (n_states,)
+        Mean factor of the weight of each state; exact where its energy is known.
+    energy_variance, barrier_variance : ndarray, shape (n_states,) and (n_states, J)
+        eV²: spread of the members, half of it replaced by its mean.
+    """
+
+    energies: NDArray[np.float64]
+    barriers: NDArray[np.float64]
+    factor: NDArray[np.float64]
+    lift: NDArray[np.float64]
+    energy_variance: NDArray[np.float64]
+    barrier_variance: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, candidates: Candidates, members: Sequence[Any], known: Known, shift: float) -> Forecast:
+        """Ask all members."""
+        states, network = candidates.states, candidates.network
+        energies, barriers = [], []
+        for member in members:
+            rates = Rates.of(member, network, temperature_K=candidates.temperature_K)
+            found = rates.energies(states.occupations, states.carriers)
+            if found is None:
+                raise StatesError(
+                    f"found a model of rates, {type(member).__name__}; expected barriers; pass barrier models"
+                )
+            barriers.append(found.barrier)
+            own = rates.state_energies(states.occupations) if candidates.reweighted else None
+            energies.append(np.zeros(len(states)) if own is None else own)
+        e, q = np.array(energies), np.array(barriers)
+        q_variance, e_variance = _spread(q, candidates.exists), _spread(e, np.ones(len(states), dtype=bool))
+        has = known.relaxed & np.isfinite(known.energies)
+        e = np.where(has, known.energies, e)
+        factors, lifts = zip(*(candidates.factors(*pair, shift) for pair in zip(e, q, strict=True)), strict=True)
+        factor, lift = np.mean(factors, axis=0), np.mean(lifts, axis=0)
+        factor[known.unstable], lift[known.unstable] = 0.0, 0.0
+        return cls(e, q, factor, lift, e_variance, q_variance)
+
+
+def _spread(values: NDArray, use: NDArray) -> NDArray[np.float64]:
+    """Variance over members, shrunk half-way to its mean: few members do not tell more."""
+    if len(values) < 2:
+        return np.full(values.shape[1:], UNKNOWN_ERROR**2)
+    with np.errstate(invalid="ignore"):
+        variance = np.where(use, np.where(use, values, 0.0).var(axis=0, ddof=1), 0.0)
+    mean = variance[use].mean()
+    return 0.5 * (variance + mean) if mean > 0 else np.full(variance.shape, UNKNOWN_ERROR**2)
+
+
+@dataclass
+class Calibration:
+    """How far the errors exceed the spread of the members, learned from predictions made before the truth was known."""
+
+    squares: float = PSEUDO_COUNTS
+    count: float = PSEUDO_COUNTS
+
+    def add(self, errors: NDArray, variance: NDArray) -> None:
+        """Take in errors (eV) with their expected variances (eV²)."""
+        use = np.isfinite(errors) & (variance > 0)
+        self.squares += float((errors[use] ** 2 / variance[use]).sum())
+        self.count += float(use.sum())
+
+    def relative_variance(self, variance: NDArray, kT: float) -> NDArray[np.float64]:
+        """Variance of exp(−x/k_BT) relative to its squared mean, for a normal error of x."""
+        return np.expm1(np.minimum(self.squares / self.count * variance / kT**2, MOST))

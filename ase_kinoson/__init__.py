@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ase_kinoson.kinetics.weights import energy_drift, reweight
     from ase_kinoson.kinosons.corrected import CorrectedTransport
     from ase_kinoson.kinosons.correction import correct
+    from ase_kinoson.kinosons.deeper import deepen
     from ase_kinoson.kinosons.density import KinosonDensity
     from ase_kinoson.kinosons.derived import interdiffusion, intrinsic_diffusivities, vacancy_wind
     from ase_kinoson.kinosons.exact import exact_transport
@@ -76,6 +77,7 @@ _PLACES = {
     "compute_barriers": "barriers.campaign",
     "compute_pairs": "kinetics.neighbors",
     "correct": "kinosons.correction",
+    "deepen": "kinosons.deeper",
     "draw_neighbors": "kinetics.neighbors",
     "energy_drift": "kinetics.weights",
     "exact_transport": "kinosons.exact",
@@ -127,6 +129,7 @@ __all__ = [
     "compute_barriers",
     "compute_pairs",
     "correct",
+    "deepen",
     "draw_neighbors",
     "energy_drift",
     "exact_transport",

@@ -103,10 +103,9 @@ class CalculatorSettings(_Section):
     Attributes
     ----------
     name
-        A real potential by name, such as ``"cantor-meam"`` or ``"kim:ID"`` (see
-        :func:`~ase_kinoson.barriers.potentials.recipes.potential`; ``ase-kinoson info`` lists them); an importable factory
-        such as ``"ase.calculators.emt.EMT"``, also in a module beside the study file; or a name that ASE knows
-        (``"EMT"``).
+        A real potential by name, such as ``"cantor-meam"`` or ``"kim:ID"`` (``ase-kinoson info`` lists them; see
+        :func:`~ase_kinoson.barriers.potentials.recipes.potential`); an importable factory such as
+        ``"ase.calculators.emt.EMT"``, also in a module beside the study file; or a name that ASE knows (``"EMT"``).
     parameters
         Keyword arguments of the factory.
     """
@@ -203,6 +202,9 @@ class RelaxationSettings(_Section):
         States per step of all epochs.
     cutoff
         Reach of the environment, Å; default twice the shortest jump.
+    deeper
+        States on which the relaxation is made one jump deeper, y + θ r̄: a tighter bound at the price of (1 + J) times
+        the evaluation, J the number of jumps; 0: not at all.
     """
 
     form: Literal["clusters", "paths", "network", "scaled-bias"] = "clusters"
@@ -216,6 +218,7 @@ class RelaxationSettings(_Section):
     hidden: Positive = 24
     n_blocks: Positive = 2
     cutoff: PositiveFloat | None = None
+    deeper: Count = 0
     learning_rate: PositiveFloat = 1.5e-2
 
 

@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--form", default="paths", help="paths, clusters or network")
     parser.add_argument("--hidden", type=int, default=24)
     parser.add_argument("--lookahead", type=int, default=2)
+    parser.add_argument("--deeper", type=int, default=0, help="states on which y is made one jump deeper; slow")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model-jumps", type=int, default=0)
     parser.add_argument("--save", type=Path, help="folder for the models and the terms of every fold")
@@ -123,6 +124,7 @@ def main() -> None:
         relaxation = ak.train_relaxation(
             cell, jumps, model, temperature_K=TEMPERATURE_K, lookahead=args.lookahead, n_states=args.states,
             epochs=args.epochs, closure_epochs=args.closure_epochs, hidden=args.hidden, form=args.form, seed=fold,
+            deeper=args.deeper,
         )  # fmt: skip
         trained = time.perf_counter()
         result = ak.transport(held.states, jumps, held, relaxation, TEMPERATURE_K)

@@ -25,6 +25,7 @@ from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.errors import ModelError, StatesError
 from ase_kinoson.kinetics.rates import Rates, RateSource
 from ase_kinoson.kinetics.sampling import MonteCarlo, sample_states
+from ase_kinoson.kinosons.deeper import deepen
 from ase_kinoson.kinosons.field import EquivariantField
 from ase_kinoson.kinosons.galerkin import solve_linear
 from ase_kinoson.kinosons.objective import Objective
@@ -68,6 +69,7 @@ def train_relaxation(
     ridge: float = 1e-4,
     attempt_frequency: float = DEFAULT_ATTEMPT_FREQUENCY,
     start: Relaxation | None = None,
+    deeper: int = 0,
     progress: bool = False,
 ) -> Relaxation:
     """Train a relaxation on equilibrium states of a model's rates.
@@ -105,6 +107,9 @@ def train_relaxation(
         s⁻¹; common to all jumps.
     start
         A trained relaxation to start from (another temperature or composition).
+    deeper
+        In the end follow one jump more, with factors found on so many of the training states; see
+        :func:`~ase_kinoson.kinosons.deeper.deepen`. 0: do not.
     progress
         Show a bar with the current bound.
 
@@ -187,6 +192,8 @@ def train_relaxation(
         "wrapped_environment": relaxation.environment.is_wrapped,
         "training_keys": sorted({*states.keys, *(chain.keys if chain is not None else ())}),
     }
+    if deeper > 0:
+        relaxation = deepen(relaxation, states[rng.permutation(np.flatnonzero(~held))[:deeper]], progress=progress)
     return relaxation
 
 
@@ -224,7 +231,17 @@ def fine_tune(
     Returns
     -------
     Relaxation
+
+    Raises
+    ------
+    ModelError
+        If the relaxation was deepened already.
     """
+    if relaxation.scales is not None:
+        raise ModelError(
+            "found a relaxation that was deepened; expected one as training leaves it; fine-tune that one, then deepen "
+            "the result"
+        )
     own = relaxation.rates
     if temperature_K is None and own is not None:
         temperature_K = own.temperature_K

@@ -111,6 +111,7 @@ def transport(
             "n_resamples": n_resamples,
             "seed": seed,
             "lookahead": relaxation.lookahead if relaxation else None,
+            "deeper": relaxation is not None and relaxation.scales is not None,
             "source": type(barriers).__name__,
             "states_source": states.source,
         },

@@ -10,7 +10,6 @@ import pytest
 
 import ase_kinoson as ak
 from ase_kinoson.errors import KinosonWarning, ModelError, StatesError
-from ase_kinoson.kinosons.deeper import deepen
 from ase_kinoson.kinosons.exact import StateSpace
 from ase_kinoson.kinosons.functional import jump_terms
 from ase_kinoson.validation import hcp_interstitials
@@ -106,7 +105,7 @@ def test_deeper_is_tighter_and_still_a_bound(tiny):
     states = space.states(np.full(len(space), 1.0 / len(space)), ensemble="equilibrium")
     exact = value_of_exact(ak.exact_transport(cell, network, GAS))
     y = bias(network, GAS, lookahead=1)
-    deep = deepen(y, states)
+    deep = ak.deepen(y, states)
     plain, found = value(states, network, GAS, y), value(states, network, GAS, deep)
     for name, limit in exact.items():
         assert limit <= found[name] * (1 + 1e-6), name
@@ -118,6 +117,16 @@ def test_deeper_is_tighter_and_still_a_bound(tiny):
     # broken twin: the residual with the wrong sign
     wrong = replace(deep, scales=-deep.scales, _balls={}, _around={})
     assert total(value(states, network, GAS, wrong), plain) > len(found) + 0.1
+
+
+def test_training_ends_one_jump_deeper(tiny):
+    cell, network = tiny
+    options = dict(form="paths", lookahead=1, gates=0, n_states=100, seed=1)
+    plain, deep = (ak.train_relaxation(cell, network, GAS, deeper=n, **options) for n in (0, 40))
+    assert plain.scales is None
+    assert deep.scales.shape == (2,)
+    states = ak.sample_states(cell, 200, seed=9)
+    assert value(states, network, GAS, deep)["vacancy"] < 0.97 * value(states, network, GAS, plain)["vacancy"]
 
 
 def value_of_exact(result) -> dict[str, float]:
@@ -134,14 +143,16 @@ def test_files_and_refusals(tiny, tmp_path):
     cell, network = tiny
     states = ak.sample_states(cell, 30, seed=6)
     y = bias(network, GAS, lookahead=1)
-    deep = deepen(y, states)
+    deep = ak.deepen(y, states)
     deep.save(tmp_path / "y")
     again = ak.Relaxation.load(tmp_path / "y", network, model=GAS)
     np.testing.assert_array_equal(again(states.occupations, states.carriers), deep(states.occupations, states.carriers))
     assert set(states.keys) <= set(again.report["training_keys"])
+    with pytest.raises(ModelError, match="fine-tune that one"):
+        ak.fine_tune(deep, states, GAS)
     with pytest.raises(ModelError, match="one jump more already"):
-        deepen(deep, states)
+        ak.deepen(deep, states)
     with pytest.raises(ModelError, match="no model rates"):
-        deepen(ak.Relaxation.create(network, lookahead=0), states)
+        ak.deepen(ak.Relaxation.create(network, lookahead=0), states)
     with pytest.raises(StatesError, match="sites"):
-        deepen(y, ak.sample_states(cell.alloy.supercell((4, 3, 1)), 3, seed=0))
+        ak.deepen(y, ak.sample_states(cell.alloy.supercell((4, 3, 1)), 3, seed=0))

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ase_kinoson.barriers.archive import load_barriers, save_barriers
     from ase_kinoson.barriers.campaign import compute_barriers
     from ase_kinoson.barriers.energy import PairEnergy
+    from ase_kinoson.barriers.ensemble import BarrierEnsemble
     from ase_kinoson.barriers.learned import BarrierModel
+    from ase_kinoson.barriers.learning_curve import learning_curve
+    from ase_kinoson.barriers.potentials import Potential, potential
     from ase_kinoson.barriers.reference import Barriers
     from ase_kinoson.barriers.saddle import SaddleSettings
     from ase_kinoson.calculators import BarrierCalculator, KinosonCalculator
@@ -19,13 +23,16 @@ if TYPE_CHECKING:
     from ase_kinoson.crystal.states import States
     from ase_kinoson.crystal.supercell import Supercell
     from ase_kinoson.errors import KinosonError, KinosonWarning
+    from ase_kinoson.kinetics.delayed_acceptance import sample_with_calculator
     from ase_kinoson.kinetics.five_frequency import FiveFrequency
     from ase_kinoson.kinetics.kmc import KineticMonteCarlo
     from ase_kinoson.kinetics.lattice_gas import PairBarriers, RandomBarriers, SiteBarriers, SpeciesRates
     from ase_kinoson.kinetics.neighbors import compute_pairs, draw_neighbors
     from ase_kinoson.kinetics.rates import Rates
     from ase_kinoson.kinetics.sampling import sample_states
-    from ase_kinoson.kinetics.weights import energy_drift, reweight
+    from ase_kinoson.kinetics.short_range_order import ShortRangeOrder, warren_cowley
+    from ase_kinoson.kinetics.weights import energy_drift, reweight, sample_drift
+    from ase_kinoson.kinosons.active import ActiveResult, active_barriers
     from ase_kinoson.kinosons.corrected import CorrectedTransport
     from ase_kinoson.kinosons.correction import correct
     from ase_kinoson.kinosons.deeper import deepen
@@ -45,8 +52,10 @@ if TYPE_CHECKING:
     from ase_kinoson.study import Study
 
 _PLACES = {
+    "ActiveResult": "kinosons.active",
     "Alloy": "crystal.alloy",
     "BarrierCalculator": "calculators",
+    "BarrierEnsemble": "barriers.ensemble",
     "BarrierModel": "barriers.learned",
     "Barriers": "barriers.reference",
     "CorrectedTransport": "kinosons.corrected",
@@ -60,11 +69,13 @@ _PLACES = {
     "KmcTransport": "kinosons.trajectories",
     "PairBarriers": "kinetics.lattice_gas",
     "PairEnergy": "barriers.energy",
+    "Potential": "barriers.potentials",
     "Quantity": "kinosons.statistics",
     "RandomBarriers": "kinetics.lattice_gas",
     "Rates": "kinetics.rates",
     "Relaxation": "kinosons.relaxation",
     "SaddleSettings": "barriers.saddle",
+    "ShortRangeOrder": "kinetics.short_range_order",
     "SiteBarriers": "kinetics.lattice_gas",
     "SpeciesRates": "kinetics.lattice_gas",
     "States": "crystal.states",
@@ -72,6 +83,7 @@ _PLACES = {
     "Sublattice": "crystal.alloy",
     "Supercell": "crystal.supercell",
     "Transport": "kinosons.result",
+    "active_barriers": "kinosons.active",
     "carrying_jumps": "kinosons.jump_classes",
     "compare_slopes": "kinosons.temperature_models",
     "compute_barriers": "barriers.campaign",
@@ -88,17 +100,26 @@ _PLACES = {
     "fit_temperature_models": "kinosons.temperature_models",
     "interdiffusion": "kinosons.derived",
     "intrinsic_diffusivities": "kinosons.derived",
+    "learning_curve": "barriers.learning_curve",
+    "load_barriers": "barriers.archive",
+    "potential": "barriers.potentials",
     "reweight": "kinetics.weights",
     "run_kmc": "kinosons.trajectories",
+    "sample_drift": "kinetics.weights",
     "sample_states": "kinetics.sampling",
+    "sample_with_calculator": "kinetics.delayed_acceptance",
+    "save_barriers": "barriers.archive",
     "train_relaxation": "kinosons.training",
     "transport": "kinosons.transport",
     "vacancy_wind": "kinosons.derived",
+    "warren_cowley": "kinetics.short_range_order",
 }
 
 __all__ = [
+    "ActiveResult",
     "Alloy",
     "BarrierCalculator",
+    "BarrierEnsemble",
     "BarrierModel",
     "Barriers",
     "CorrectedTransport",
@@ -112,11 +133,13 @@ __all__ = [
     "KmcTransport",
     "PairBarriers",
     "PairEnergy",
+    "Potential",
     "Quantity",
     "RandomBarriers",
     "Rates",
     "Relaxation",
     "SaddleSettings",
+    "ShortRangeOrder",
     "SiteBarriers",
     "SpeciesRates",
     "States",
@@ -124,6 +147,7 @@ __all__ = [
     "Sublattice",
     "Supercell",
     "Transport",
+    "active_barriers",
     "carrying_jumps",
     "compare_slopes",
     "compute_barriers",
@@ -140,12 +164,19 @@ __all__ = [
     "fit_temperature_models",
     "interdiffusion",
     "intrinsic_diffusivities",
+    "learning_curve",
+    "load_barriers",
+    "potential",
     "reweight",
     "run_kmc",
+    "sample_drift",
     "sample_states",
+    "sample_with_calculator",
+    "save_barriers",
     "train_relaxation",
     "transport",
     "vacancy_wind",
+    "warren_cowley",
 ]
 
 

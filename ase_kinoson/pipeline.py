@@ -18,6 +18,7 @@ import numpy as np
 from ase_kinoson.crystal.states import States
 from ase_kinoson.stages import (
     Stages,
+    Workers,
     fingerprint,
     load_barriers,
     load_correction,
@@ -89,7 +90,9 @@ class Pipeline:
 
         s = self.study.settings
         path = self.study.folder / "stages" / f"{name}.npz"
-        key = self.keys[name] = fingerprint(states_key, s.calculator.model_dump(), s.barriers.model_dump())
+        search = s.barriers.model_dump()
+        options = {k: search.pop(k) for k in ("time_limit_s", "retry")}
+        key = self.keys[name] = fingerprint(states_key, s.calculator.model_dump(), search, options["retry"])
 
         def compute() -> Barriers:
             return compute_barriers(
@@ -97,9 +100,11 @@ class Pipeline:
                 self.study.jumps,
                 self.study.calculator,
                 store=self.study.folder / "barriers.db",
-                executor=self.workers,
-                settings=SaddleSettings(**s.barriers.model_dump()),
+                # workers that crash are replaced, and the task that killed them is recorded
+                executor=None if self.workers is None else functools.partial(Workers, self.study.n_workers),
+                settings=SaddleSettings(**search),
                 progress=self.progress,
+                **options,
             )
 
         return self.stages.run(

@@ -115,18 +115,29 @@ class CalculatorSettings(_Section):
 
 
 class BarrierSettings(_Section):
-    """``[barriers]``: the saddle search; keys and units as in :class:`~ase_kinoson.barriers.saddle.SaddleSettings`."""
+    """``[barriers]``: the saddle search; keys and units as in :class:`~ase_kinoson.barriers.saddle.SaddleSettings`.
+
+    And of the campaign: ``time_limit_s`` per barrier, and ``retry``, which of the rejected jumps to try again when a
+    study is resumed (:func:`~ase_kinoson.barriers.campaign.compute_barriers`).
+    """
 
     fmax_initial: PositiveFloat = 0.005
     fmax_final: PositiveFloat = 0.02
     fmax_saddle: PositiveFloat = 0.01
     max_relax_calls: Count = 200
-    max_climb_calls: Count = 30
+    accuracy: PositiveFloat = 5e-4
+    max_climb_calls: Count = 40
     max_plain_calls: Count = 80
     band_images: Count = 5
     max_band_steps: Count = 150
     max_step: PositiveFloat = 0.3
     site_tolerance: PositiveFloat = 0.45
+    verify: bool = True
+    side_basin: Literal["keep", "reject"] = "keep"
+    prefactor: Literal["constant", "vineyard"] = "constant"
+    prefactor_radius: PositiveFloat = 4.0
+    time_limit_s: PositiveFloat | None = None
+    retry: list[Literal["calculator-failed", "timed-out", "not-converged", "wrong-saddle"]] = []
 
 
 class StateSettings(_Section):

@@ -288,7 +288,10 @@ def plain(value: Any) -> Any:
 
 # -- what stages leave on disk -------------------------------------------------------------------------------
 
-_BARRIERS = ("barrier", "reverse_barrier", "energy_initial", "energy_final", "status", "force_calls", "fmax")
+_BARRIERS = (
+    *("barrier", "reverse_barrier", "energy_initial", "energy_final", "status", "force_calls", "fmax"),
+    *("attempt_frequency", "descents", "wall_s"),
+)
 
 
 def save_barriers(path: Path, barriers: Barriers) -> None:
@@ -297,7 +300,8 @@ def save_barriers(path: Path, barriers: Barriers) -> None:
         "reasons": [[n, k, text] for (n, k), text in barriers.reasons.items()],
         "settings": {**barriers.settings, "store": "barriers.db"},
     }
-    _save_arrays(path, about, {name: getattr(barriers, name) for name in _BARRIERS})
+    arrays = {name: getattr(barriers, name) for name in _BARRIERS}
+    _save_arrays(path, about, {name: array for name, array in arrays.items() if array is not None})
 
 
 def load_barriers(path: Path, states: States, jumps: JumpNetwork) -> Barriers:

@@ -22,6 +22,7 @@ from zlib import crc32
 
 import numpy as np
 
+from ase_kinoson.barriers.potentials import is_potential, potential
 from ase_kinoson.crystal.alloy import Alloy
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.supercell import Supercell
@@ -236,6 +237,7 @@ def load_calculator(
     Parameters
     ----------
     name
+        A real potential (see :func:`~ase_kinoson.barriers.potentials.recipes.potential`),
         ``"package.module.Factory"``, or a name that ASE knows, such as ``"EMT"``.
     parameters
         Keyword arguments for the factory.
@@ -245,12 +247,20 @@ def load_calculator(
     Raises
     ------
     StudyError
-        If there is no such module or factory.
+        If there is no such module or factory, or a potential is not installed (with the command that installs it).
     """
     from ase.calculators.calculator import get_calculator_class, names
 
     module_name, _, attribute = name.rpartition(".")
-    advice = "give an importable factory such as 'ase.calculators.emt.EMT', and install what it needs"
+    advice = (
+        "give a potential that ase-kinoson info lists, or an importable factory such as 'ase.calculators.emt.EMT', and "
+        "install what it needs"
+    )
+    if is_potential(name):
+        known = potential(name, **(parameters or {}))
+        if missing := known.missing():
+            raise StudyError(f"[calculator] name: found {name!r}, which does not run here: {missing}")
+        return known
     try:
         if module_name:
             try:

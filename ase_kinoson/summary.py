@@ -358,6 +358,9 @@ def _counts(barriers: Barriers) -> dict[str, Any]:
         "barriers": number(barriers.n_barriers, "1", "count"),
         "rejected": {reason: number(n, "1", "count") for reason, n in barriers.n_rejected.items()},
         "force_calls": number(_force_calls(barriers), "1", "count"),
+        "side_basins": None
+        if barriers.descents is None
+        else number(int((barriers.descents == "side-basin").sum()), "1", "count"),
         "by_species": {
             symbol: {
                 "mean": number(row["mean"], "eV", "plain mean over jumps"),

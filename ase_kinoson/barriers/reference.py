@@ -20,8 +20,9 @@ __all__ = ["Barriers"]
 NO_JUMP = "none"
 """Status where a site has fewer jumps than the network's maximum J."""
 NOT_COMPUTED = "not-computed"
-FAILED = ("wrong-saddle", "not-converged", "calculator-failed", "unstable-start")
 """Status of a jump that was not asked for."""
+FAILED = ("wrong-saddle", "side-basin", "not-converged", "timed-out", "calculator-failed", "unstable-start")
+"""Status of a jump whose rate is unknown because its search came to nothing."""
 REVERSE_REJECTED = "reverse-rejected"
 """Status of a jump whose reverse, computed from its own state, was rejected."""
 
@@ -47,11 +48,19 @@ class Barriers:
     reasons : mapping of (state, jump) to str
         The reason of each rejection, in words.
     force_calls : ndarray of int, shape (n_states, J)
-        Of end state and saddle; the initial states' are in ``settings["force_calls_initial"]``.
+        All of a jump: end state, ways up, checks, prefactors; the initial states' are in
+        ``settings["force_calls_initial"]``.
     fmax : ndarray, shape (n_states, J)
         Force reached at the saddle, eV/Å; NaN where there is none.
     settings : mapping
         How they were computed.
+    attempt_frequency : ndarray, shape (n_states, J), or None
+        Geometric mean of the Vineyard prefactors of each jump and its reverse, s⁻¹; NaN where unknown. None where one
+        attempt frequency serves all.
+    descents : ndarray of str, shape (n_states, J), or None
+        Where the ways down from each saddle lead: one of ``ase_kinoson.barriers.hop.DESCENTS``. None where unknown.
+    wall_s : ndarray, shape (n_states, J), or None
+        Time that each search took, s. None where unknown.
     """
 
     states: States
@@ -65,6 +74,9 @@ class Barriers:
     force_calls: NDArray[np.int64]
     fmax: NDArray[np.float64]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    attempt_frequency: NDArray[np.float64] | None = None
+    descents: NDArray[np.str_] | None = None
+    wall_s: NDArray[np.float64] | None = None
 
     @classmethod
     def from_arrays(
@@ -81,6 +93,9 @@ class Barriers:
         force_calls: ArrayLike | None = None,
         fmax: ArrayLike | None = None,
         settings: Mapping[str, Any] | None = None,
+        attempt_frequency: ArrayLike | None = None,
+        descents: ArrayLike | None = None,
+        wall_s: ArrayLike | None = None,
     ) -> Barriers:
         """Check arrays and complete what follows from others.
 
@@ -98,7 +113,7 @@ class Barriers:
             eV; default from the two barriers.
         status : array_like of str, shape (n_states, J), optional
             Default ``"ok"`` where finite, ``"rejected"`` where not.
-        reasons, force_calls, fmax, settings
+        reasons, force_calls, fmax, settings, attempt_frequency, descents, wall_s
             See the class.
 
         Raises
@@ -170,6 +185,9 @@ class Barriers:
             calls.astype(np.int64),
             forces,
             dict(settings or {}),
+            None if attempt_frequency is None else _array("attempt_frequency", attempt_frequency, (n, n_jumps)),
+            None if descents is None else np.asarray(descents).astype("U12").reshape(n, n_jumps),
+            None if wall_s is None else _array("wall_s", wall_s, (n, n_jumps)),
         )
         return made._reject_reverses()
 
@@ -199,6 +217,9 @@ class Barriers:
             self.force_calls,
             self.fmax,
             self.settings,
+            self.attempt_frequency,
+            self.descents,
+            self.wall_s,
         )
 
     # -- what is known --------------------------------------------------------------------------------------------
@@ -329,7 +350,8 @@ class Barriers:
     def jump_energies(self, occupations: NDArray, carriers: ArrayLike) -> JumpEnergies:
         """Energies of all jumps of states of this set; see :class:`~ase_kinoson.barriers.source.BarrierSource`."""
         rows = self.rows(occupations, carriers)
-        return JumpEnergies(self.barrier[rows], np.nan_to_num(self.delta_e[rows], nan=0.0))
+        own = None if self.attempt_frequency is None else self.attempt_frequency[rows]
+        return JumpEnergies(self.barrier[rows], np.nan_to_num(self.delta_e[rows], nan=0.0), own)
 
     # -- parts and sums -------------------------------------------------------------------------------------------
 
@@ -350,6 +372,9 @@ class Barriers:
             self.force_calls[rows],
             self.fmax[rows],
             self.settings,
+            None if self.attempt_frequency is None else self.attempt_frequency[rows],
+            None if self.descents is None else self.descents[rows],
+            None if self.wall_s is None else self.wall_s[rows],
         )
 
     @classmethod
@@ -405,7 +430,15 @@ class Barriers:
             np.concatenate([p.force_calls for p in parts]),
             np.concatenate([p.fmax for p in parts]),
             dict(first.settings),
+            _joined([p.attempt_frequency for p in parts]),
+            _joined([p.descents for p in parts]),
+            _joined([p.wall_s for p in parts]),
         )._reject_reverses()
+
+
+def _joined(arrays: list[NDArray | None]) -> NDArray | None:
+    known = [array for array in arrays if array is not None]
+    return np.concatenate(known) if len(known) == len(arrays) else None
 
 
 def _key(row: NDArray) -> bytes:

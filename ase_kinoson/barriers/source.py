@@ -26,10 +26,13 @@ class JumpEnergies:
         eV; ``inf`` where there is no such jump or where it is rejected (in both directions).
     delta_e : ndarray, shape (n_states, J)
         Energy after minus energy before the jump, eV; 0 where there is no jump.
+    attempt_frequency : ndarray, shape (n_states, J), or None
+        s⁻¹, the same for a jump and its reverse; NaN where only the common one is known. None: that one everywhere.
     """
 
     barrier: NDArray[np.float64]
     delta_e: NDArray[np.float64]
+    attempt_frequency: NDArray[np.float64] | None = None
 
     @property
     def kra(self) -> NDArray[np.float64]:

@@ -2,40 +2,31 @@
 
 The database is an ordinary one: ``ase db FILE -c++`` lists it, ``ase db FILE kind=jump,status=ok`` selects. Each row
 is written in one transaction as soon as it is known, so an interruption at any moment loses only the searches in
-flight. SQLite's own locks are used (no lock file that a killed process would leave behind).
+flight. The ``unique_id`` of a row is a hash of what it describes, and the database refuses a second one: nothing is
+there twice, whoever writes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import re
-import sqlite3
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import ase.db
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db.core import now
 from ase.db.row import AtomsRow
 
-from ase_kinoson.barriers.saddle import Hop, Host, JumpResult, SaddleSettings, StateResult
-from ase_kinoson.crystal.jumps import JumpNetwork
-from ase_kinoson.crystal.supercell import Supercell
+from ase_kinoson.barriers.database import SharedDatabase
+from ase_kinoson.barriers.fingerprint import Fingerprint
+from ase_kinoson.barriers.saddle import Hop, Host, JumpResult, StateResult
 from ase_kinoson.errors import StoreError
 
 __all__ = ["BarrierStore", "Fingerprint"]
 
-FORMAT = 1
-"""Version of the schema."""
-
-_log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 _PREFIX = "state-"  # ase.db refuses strings that look like numbers, and a hash can be one
 
 _KEYS = {
@@ -55,64 +46,17 @@ _KEYS = {
     "force_initial": ("Initial force", "largest force of the initial state", "eV/Å"),
     "force_final": ("Final force", "largest force of the end state", "eV/Å"),
     "force_saddle": ("Saddle force", "largest true force at the saddle", "eV/Å"),
-    "force_calls": ("Force calls", "including failed attempts", ""),
+    "force_calls": ("Force calls", "including failed attempts, checks and prefactors", ""),
+    "verify_calls": ("Checking calls", "force calls that checked the saddle", ""),
+    "prefactor_calls": ("Prefactor calls", "force calls of the prefactors", ""),
+    "descents": ("Ways down", "'both-ends', 'side-basin' or 'not-checked'", ""),
+    "side_initial": ("Initial side basin", "energy of the minimum found instead of the initial state", "eV"),
+    "side_final": ("Final side basin", "energy of the minimum found instead of the end state", "eV"),
+    "n_unstable": ("Unstable directions", "directions that go down from the saddle; -1 if not checked", ""),
+    "prefactor": ("Prefactor", "Vineyard attempt frequency", "1/s"),
+    "reverse_prefactor": ("Reverse prefactor", "Vineyard attempt frequency of the reverse jump", "1/s"),
     "wall_time": ("Wall time", "", "s"),
     "settings_id": ("Settings", "hash of the fingerprint in the metadata", ""),
-}
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What a store belongs to.
-
-    Attributes
-    ----------
-    supercell, network
-        Fingerprints of :class:`Supercell` and :class:`JumpNetwork`.
-    calculator
-        Name of the calculator.
-    parameters
-        Its parameters as far as they are plain values.
-    settings
-        Saddle search.
-    """
-
-    supercell: str
-    network: str
-    calculator: str
-    parameters: Mapping[str, Any]
-    settings: SaddleSettings
-
-    @classmethod
-    def of(
-        cls,
-        supercell: Supercell,
-        network: JumpNetwork,
-        *,
-        calculator: str,
-        parameters: Mapping[str, Any] | None = None,
-        settings: SaddleSettings | None = None,
-    ) -> Fingerprint:
-        """Fingerprint of a study."""
-        return cls(
-            supercell.fingerprint, network.fingerprint, calculator, dict(parameters or {}), settings or SaddleSettings()
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain nested values, as stored."""
-        return json.loads(json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, default=str))
-
-    @property
-    def id(self) -> str:
-        """Short stable name."""
-        return "settings-" + hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
-
-
-_NAMES = {
-    "format": "format of the store",
-    "supercell": "supercell or composition",
-    "network": "jump network",
-    "calculator": "calculator",
 }
 
 
@@ -128,127 +72,54 @@ class BarrierStore:
         The study; a store of another one is refused.
     title
         Shown by ase.db.
+    retry
+        Rows with these statuses count as missing and may be written again.
+
+    Attributes
+    ----------
+    name
+        The path, or the URL without its password.
 
     Raises
     ------
     StoreError
-        If the file is no database, damaged, or belongs to another study.
+        If the file is no database, damaged, or belongs to another study or to another version of this package.
     """
 
-    def __init__(self, path: str | Path, fingerprint: Fingerprint, *, title: str = "reference barriers") -> None:
-        self.name = str(path)
+    def __init__(
+        self,
+        path: str | Path,
+        fingerprint: Fingerprint,
+        *,
+        title: str = "reference barriers",
+        retry: Iterable[str] = (),
+    ) -> None:
         self.fingerprint = fingerprint
-        url = re.match(r"^[a-z]+(\+[a-z]+)?://", self.name)
-        if url is None:
-            folder = Path(self.name).absolute().parent
-            if not folder.is_dir():
-                raise StoreError(
-                    f"found no folder {str(folder)!r} for the store; expected an existing one; create it or "
-                    "correct the path"
-                )
-        try:
-            if url is None:
-                self._db = ase.db.connect(self.name, type="db", use_lock_file=False, serial=True)
-            else:
-                self._db = ase.db.connect(self.name)
-        except Exception as error:
-            raise StoreError(
-                f"cannot connect to the store {self.name!r} ({error}); expected a file path or a database URL "
-                "known to ase.db; "
-                "correct it, and install ase-db-backends for PostgreSQL or MySQL"
-            ) from error
-        if url is None:
-            self._guard(self._inspect)
-        self._guard(lambda: self._open(title))
-
-    # -- opening --------------------------------------------------------------------------------------------------
-
-    def _inspect(self) -> None:
-        """Refuse an existing file that is no ase.db, before ASE adds its tables to it."""
-        path = Path(self.name)
-        if not path.exists() or path.stat().st_size == 0:
-            return
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=20)
-        try:
-            tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")]
-            answer = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-        finally:
-            connection.close()
-        if answer != "ok":
-            raise sqlite3.DatabaseError(answer.splitlines()[0])
-        if tables and "systems" not in tables:
-            raise StoreError(
-                f"{self.name!r} is a database of something else (tables {tables[:4]}); expected a barrier store or no "
-                "file; choose another file"
-            )
-
-    def _open(self, title: str) -> None:
-        with self._db:
-            metadata = self._db.metadata
-            found = metadata.get("ase_kinoson")
-            if found is None:
-                if self._db.count() > 0:
-                    raise StoreError(
-                        f"{self.name!r} holds rows that are no barriers of this package; expected a barrier store "
-                        "or no file; "
-                        "choose another file"
-                    )
-                self._db.metadata = {
+        self.retry = frozenset(retry)
+        self._base = SharedDatabase(path)
+        self._last: int | None = None
+        self.name = self._base.name
+        found = self._base.metadata()
+        if "ase_kinoson" not in found:
+            found = self._base.describe(
+                {
                     "title": title,
                     "default_columns": ["id", "kind", "state_key", "jump_index", "moving_species", "status", "barrier"],
                     "key_descriptions": {k: list(v) for k, v in _KEYS.items()},
-                    "ase_kinoson": self.fingerprint.as_dict(),
+                    "ase_kinoson": fingerprint.as_dict(),
                 }
-                return
-            self._compare(found)
-
-    def _compare(self, found: Mapping[str, Any]) -> None:
-        expected = self.fingerprint.as_dict()
-        for key in ("format", "supercell", "network", "calculator"):
-            if found.get(key) != expected[key]:
-                self._refuse(_NAMES[key], found.get(key), expected[key])
-        for group, label in (("parameters", "calculator parameter"), ("settings", "saddle setting")):
-            old, new = found.get(group, {}), expected[group]
-            for key in sorted(set(old) | set(new)):
-                if old.get(key) != new.get(key):
-                    self._refuse(f"{label} {key!r}", old.get(key), new.get(key))
-
-    def _refuse(self, what: str, found: Any, expected: Any) -> None:
-        raise StoreError(
-            f"the store {self.name!r} belongs to another study: found {what} {found!r}, expected {expected!r}; "
-            "give another file, "
-            "or delete this one to compute again"
-        )
-
-    def _guard(self, action: Callable[[], _T]) -> _T:
-        """Run an action on the database; wait while another process holds it, and explain other failures."""
-        delay, waited = 0.05, 0.0
-        while True:
-            try:
-                return action()
-            except sqlite3.OperationalError as error:
-                busy = any(word in str(error).lower() for word in ("locked", "busy", "already exists"))
-                if not busy or waited > 120:
-                    raise StoreError(
-                        f"the store {self.name!r} cannot be used ({error}); expected a writable database; check "
-                        "permissions, free "
-                        "space and other processes that hold it"
-                    ) from error
-                _log.info("store %s is locked by another process; trying again in %.2f s", self.name, delay)
-                time.sleep(delay)
-                waited, delay = waited + delay, min(2.0, 2 * delay)
-            except (sqlite3.DatabaseError, json.JSONDecodeError, OSError, UnicodeDecodeError) as error:
-                raise StoreError(
-                    f"{self.name!r} is not a barrier store or is damaged ({error}); expected an SQLite database "
-                    "written by this "
-                    "package; restore it from a copy, or delete it and compute again"
-                ) from error
+            )
+        difference = fingerprint.difference(found["ase_kinoson"])
+        if difference:
+            raise StoreError(
+                f"the store {self.name!r} {difference}; give another file, or delete this one to compute again"
+            )
 
     # -- reading --------------------------------------------------------------------------------------------------
 
     def states(self) -> dict[str, StateResult]:
         """Relaxed initial states by state key."""
-        return self._guard(lambda: {_plain_key(r): _state(r) for r in self._rows("state", data=True)})
+        return {_plain_key(r): _state(r) for r in self._rows("state", data=True)}
 
     def jumps(self, *, positions: bool = False) -> dict[tuple[str, int], JumpResult]:
         """Finished searches by (state key, jump index).
@@ -258,28 +129,42 @@ class BarrierStore:
         positions
             Also read saddles and end states.
         """
-        return self._guard(
-            lambda: {
-                (_plain_key(r), int(r.jump_index)): _jump(r, positions) for r in self._rows("jump", data=positions)
-            }
-        )
+        return {(_plain_key(r), int(r.jump_index)): _jump(r, positions) for r in self._rows("jump", data=positions)}
+
+    def news(self) -> tuple[dict[str, StateResult], dict[tuple[str, int], JumpResult]]:
+        """Return states and jumps (without positions) written since the last call, by this process or another."""
+
+        def read() -> list[AtomsRow]:
+            with self._base.reading() as db:
+                rows = list(db.select([("id", ">", self._last or 0)], include_data=False))
+                return [db.get(id=row.id) if row.kind == "state" else row for row in rows]
+
+        rows = self._base.guard(read)
+        first = self._last is None  # what failed while we were busy has just been tried
+        self._last = max([self._last or 0, *(int(row.id) for row in rows)])
+        known = [row for row in rows if not (first and row.status in self.retry)]
+        states = {_plain_key(r): _state(r) for r in known if r.kind == "state"}
+        return states, {(_plain_key(r), int(r.jump_index)): _jump(r, False) for r in known if r.kind == "jump"}
 
     def _rows(self, kind: str, *, data: bool) -> list[AtomsRow]:
-        with self._db:
-            return list(self._db.select(kind=kind, include_data=data))
+        def read() -> list[AtomsRow]:
+            with self._base.reading() as db:
+                return [row for row in db.select(kind=kind, include_data=data) if row.status not in self.retry]
+
+        return self._base.guard(read)
 
     def __len__(self) -> int:
         def count() -> int:
-            with self._db:
-                return int(self._db.count(kind="jump"))
+            with self._base.reading() as db:
+                return int(db.count(kind="jump"))
 
-        return self._guard(count)
+        return self._base.guard(count)
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    def write_state(self, key: str, host: Host, result: StateResult, *, carrier: int) -> None:
-        """Write a relaxed initial state, unless it is there."""
-        self._write(
+    def write_state(self, key: str, host: Host, result: StateResult, *, carrier: int) -> bool:
+        """Write a relaxed initial state, unless it is there; return whether it was written."""
+        return self._write(
             {
                 "kind": "state",
                 "state_key": _PREFIX + key,
@@ -298,15 +183,15 @@ class BarrierStore:
 
     def write_jump(
         self, key: str, jump: int, host: Host, hop: Hop, result: JumpResult, *, carrier: int, target: int
-    ) -> None:
-        """Write a finished search, unless it is there."""
+    ) -> bool:
+        """Write a finished search, unless it is there; return whether it was written."""
         ok = result.status == "ok"
         data: dict[str, Any] = {"path": list(result.path), "mover": hop.mover}
         if result.final_positions is not None:
             data["final_positions"] = result.final_positions
         if result.saddle_positions is not None:
             data["saddle_positions"] = result.saddle_positions
-        self._write(
+        return self._write(
             {
                 "kind": "jump",
                 "state_key": _PREFIX + key,
@@ -324,6 +209,14 @@ class BarrierStore:
                 "force_final": result.fmax_final,
                 "force_saddle": result.fmax_saddle,
                 "force_calls": int(result.force_calls),
+                "verify_calls": int(result.verify_calls),
+                "prefactor_calls": int(result.prefactor_calls),
+                "descents": result.descents,
+                "side_initial": float(result.side_initial),
+                "side_final": float(result.side_final),
+                "n_unstable": int(result.n_unstable),
+                "prefactor": float(result.prefactor),
+                "reverse_prefactor": float(result.reverse_prefactor),
                 "wall_time": float(result.wall_s),
             },
             data,
@@ -331,25 +224,37 @@ class BarrierStore:
             {"kind": "jump", "state_key": _PREFIX + key, "jump_index": int(jump)},
         )
 
+    def together(self, writes: Iterable[Callable[[], bool]]) -> list[bool]:
+        """Do several of the above in one transaction, which costs little more than one; all of them, or none."""
+
+        def write() -> list[bool]:
+            with self._base.writing():
+                return [one() for one in writes]
+
+        return self._base.guard(write)
+
     def _with_energy(self, atoms: Atoms, energy: float) -> Atoms:
         if np.isfinite(energy):
             atoms.calc = SinglePointCalculator(atoms, energy=float(energy))
             atoms.calc.name = self.fingerprint.calculator.lower()
         return atoms
 
-    def _write(self, pairs: dict[str, Any], data: dict[str, Any], atoms: Atoms, same: dict[str, Any]) -> None:
+    def _write(self, pairs: dict[str, Any], data: dict[str, Any], atoms: Atoms, same: dict[str, Any]) -> bool:
         clean = {k: v for k, v in pairs.items() if v != "" and not (isinstance(v, float) and not np.isfinite(v))}
         clean["settings_id"] = self.fingerprint.id
+        row = AtomsRow(atoms)
+        row.unique_id = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:32]
+        row.ctime, row.user = now(), None
 
-        def write() -> None:
-            with self._db:
-                connection = getattr(self._db, "connection", None)
-                if isinstance(connection, sqlite3.Connection):
-                    connection.execute("BEGIN IMMEDIATE")  # look and write in one transaction
-                if next(self._db.select(limit=1, include_data=False, **same), None) is None:
-                    self._db.write(atoms, key_value_pairs=clean, data=data)
+        def write() -> bool:
+            with self._base.writing() as db:
+                there = next(db.select(unique_id=row.unique_id, include_data=False), None)
+                if there is not None and there.status not in self.retry:
+                    return False
+                db.write(row, key_value_pairs=clean, data=data, id=None if there is None else there.id)
+                return True
 
-        self._guard(write)
+        return self._base.guard(write)
 
 
 def _text(reason: str) -> str:
@@ -392,4 +297,12 @@ def _jump(row: AtomsRow, positions: bool) -> JumpResult:
         saddle_positions=array("saddle_positions"),
         final_positions=array("final_positions"),
         wall_s=float(row.wall_time),
+        verify_calls=int(row.get("verify_calls", 0)),
+        prefactor_calls=int(row.get("prefactor_calls", 0)),
+        descents=row.get("descents", "not-checked"),
+        side_initial=float(row.get("side_initial", np.nan)),
+        side_final=float(row.get("side_final", np.nan)),
+        n_unstable=int(row.get("n_unstable", -1)),
+        prefactor=float(row.get("prefactor", np.nan)),
+        reverse_prefactor=float(row.get("reverse_prefactor", np.nan)),
     )

@@ -260,6 +260,18 @@ class JumpEnvironment:
         """Largest number of environment sites of a jump."""
         return self.basis.shape[2]
 
+    @cached_property
+    def distances(self) -> tuple[NDArray[np.float64], ...]:
+        """By class: distance of each environment site from the nearer end of the jump, Å, shape (n_env,)."""
+        pairs = self.network.pairs
+        result = []
+        for label, kind in enumerate(self.classes):
+            b, k = np.argwhere(self.network.jump_class == label)[0]
+            row = pairs.representative[pairs.undirected[self.network.pair_row[b, k]]]
+            half = pairs.vector[row] / 2
+            result.append(np.minimum(*(np.linalg.norm(kind.vectors - end, axis=1) for end in (half, -half))))
+        return tuple(result)
+
     def sites(self, carriers: ArrayLike) -> NDArray[np.int64]:
         """Environment sites of all jumps of carriers, shape (n, J, n_max); −1 where padded.
 

@@ -70,7 +70,7 @@ class Rates:
     temperature_K : float or None
         May be None for lattice gases that give rates directly.
     attempt_frequency : float
-        s⁻¹; used with barriers.
+        s⁻¹; used with barriers whose source knows none of their own.
     """
 
     source: Any
@@ -150,8 +150,14 @@ class Rates:
         if isinstance(self.source, RateSource):
             return self.source.jump_rates(occupations, carriers)
         assert self.temperature_K is not None
-        barrier = self.source.jump_energies(occupations, carriers).barrier
-        return rates_from_barriers(barrier, self.temperature_K, attempt_frequency=self.attempt_frequency)
+        energies = self.source.jump_energies(occupations, carriers)
+        frequency = self._frequency(energies)
+        return rates_from_barriers(energies.barrier, self.temperature_K, attempt_frequency=frequency)
+
+    def _frequency(self, energies: JumpEnergies) -> float | NDArray[np.float64]:
+        """Own attempt frequencies of jumps where the source knows them, s⁻¹."""
+        own = energies.attempt_frequency
+        return self.attempt_frequency if own is None else np.where(np.isfinite(own), own, self.attempt_frequency)
 
     def with_reverse(self, occupations: NDArray, carriers: ArrayLike) -> tuple[NDArray, NDArray]:
         """Rates of all jumps and of their reverses, s⁻¹, shape (n_states, J) each.
@@ -161,8 +167,9 @@ class Rates:
         energies = self.energies(occupations, carriers)
         if energies is not None:
             assert self.temperature_K is not None
+            frequency = self._frequency(energies)
             return tuple(
-                rates_from_barriers(q, self.temperature_K, attempt_frequency=self.attempt_frequency)
+                rates_from_barriers(q, self.temperature_K, attempt_frequency=frequency)
                 for q in (energies.barrier, np.where(np.isfinite(energies.barrier), energies.reverse_barrier, np.inf))
             )  # type: ignore[return-value]
         w = self(occupations, carriers)

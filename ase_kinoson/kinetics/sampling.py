@@ -6,58 +6,23 @@ import warnings
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 from tqdm import tqdm
 
-from ase_kinoson.barriers.source import EnergyModel
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
-from ase_kinoson.errors import KinosonWarning, ModelError, StatesError
+from ase_kinoson.errors import KinosonWarning, StatesError
+from ase_kinoson.kinetics.heat_bath import CarrierHeatBath
+from ase_kinoson.kinetics.monte_carlo import MonteCarlo, energy_of, random_occupations
 from ase_kinoson.kinetics.sqs import sqs_occupations
-from ase_kinoson.units import thermal_energy
 
 __all__ = ["MonteCarlo", "random_occupations", "sample_states"]
 
 METHODS = ("random", "sqs", "monte-carlo")
-CARRIER_SHARE = 0.2
-"""Share of the attempted exchanges that move the carrier."""
-
 MAX_CHAINS = 200
 EQUILIBRATION_P = 1e-5
 """Drifts of the energy less probable than this are reported; Student's t over the chains."""
-
-
-def random_occupations(cell: Supercell, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
-    """Decorate cells at random with the exact numbers of :attr:`Supercell.counts`.
-
-    Atoms stay on their nominal sublattice. The vacancy takes a random site of the sublattice that ``counts``
-    leaves one atom short; vacant sites of fixed sublattices are placed at random; an interstitial atom takes
-    any of its sites.
-
-    Returns
-    -------
-    occupations : ndarray of int8, shape (n, n_sites)
-    carriers : ndarray of int, shape (n,)
-    """
-    occupations = np.zeros((n, cell.n_sites), dtype=np.int8)
-    for number, (sub, counts) in enumerate(zip(cell.alloy.sublattices, cell.counts, strict=True)):
-        if sub.interstitial:
-            continue
-        sites = np.flatnonzero(cell.sublattice == number)
-        atoms = np.repeat([cell.species.index(s) for s in counts], list(counts.values())).astype(np.int8)
-        row = np.zeros(len(sites), dtype=np.int8)
-        row[: len(atoms)] = atoms
-        occupations[:, sites] = rng.permuted(np.tile(row, (n, 1)), axis=1)
-    if cell.alloy.is_interstitial:
-        carriers = rng.choice(cell.mobile_sites, size=n)
-        symbol = next(s.species[0] for s in cell.alloy.sublattices if s.interstitial)
-        occupations[np.arange(n), carriers] = cell.species.index(symbol)
-    else:
-        mobile = cell.mobile_sites
-        carriers = mobile[(occupations[:, mobile] == 0).argmax(axis=1)]
-    return occupations, carriers.astype(np.int64)
 
 
 def sample_states(
@@ -85,7 +50,8 @@ def sample_states(
     method
         ``"random"``: exact composition, random places. ``"sqs"``: special quasirandom cells from icet (an
         optional package) with the vacancy at a random site. ``"monte-carlo"``: states of the model's
-        ensemble. Only the last one is an average over which Λ is a diffusivity.
+        ensemble. Only the last one is an average over which Λ is a diffusivity; for the ensemble of a
+        calculator's energies see :func:`~ase_kinoson.kinetics.delayed_acceptance.sample_with_calculator`.
     seed
         Equal seeds give equal states.
     model
@@ -184,194 +150,6 @@ def sample_states(
     )
 
 
-class MonteCarlo:
-    """Independent canonical Metropolis chains, advanced together.
-
-    One attempt per chain and step: two sites of one pool of exchangeable sites (all mobile sites; each
-    disordered fixed sublattice) trade occupants, or the carrier trades places with any mobile site. Both
-    proposals are symmetric.
-
-    Parameters
-    ----------
-    cell
-        The supercell.
-    model
-        As in :func:`sample_states`.
-    temperature_K
-        K.
-    n_chains
-        Number of chains, each started from a random decoration.
-    seed
-        Seed of starts and moves.
-    occupations : array_like of int, shape (n_chains, n_sites), optional
-        Starting states instead.
-
-    Attributes
-    ----------
-    occupations : ndarray of int8, shape (n_chains, n_sites)
-    carriers : ndarray of int, shape (n_chains,)
-    energies : ndarray, shape (n_chains,)
-        eV.
-    n_sweeps : int
-        Sweeps done; one sweep attempts as many exchanges as there are exchangeable sites.
-    """
-
-    def __init__(
-        self,
-        cell: Supercell,
-        model: Any,
-        temperature_K: float,
-        *,
-        n_chains: int = 64,
-        seed: int = 0,
-        occupations: ArrayLike | None = None,
-    ) -> None:
-        self.supercell = cell
-        self.model = _energy_of(model, cell)
-        self.temperature_K = float(temperature_K)
-        self._beta = 1.0 / thermal_energy(temperature_K)
-        self.seed = seed
-        self._rng = np.random.default_rng(seed)
-        if occupations is None:
-            self.occupations, self.carriers = random_occupations(cell, n_chains, self._rng)
-        else:
-            self.occupations = cell.check_occupation(np.atleast_2d(np.asarray(occupations))).copy()
-            self.carriers = np.array([cell.find_carrier(row) for row in self.occupations], dtype=np.int64)
-        self.energies = self.model.energies(self.occupations)
-        self._pools()
-        self.n_sweeps = 0
-        self._accepted = np.zeros(2, dtype=np.int64)
-        self._tried = np.zeros(2, dtype=np.int64)
-        self._trace: list[NDArray[np.float64]] = []
-
-    def _pools(self) -> None:
-        """Lay out the exchangeable sites pool by pool."""
-        cell, alloy = self.supercell, self.supercell.alloy
-        pools = [] if alloy.is_interstitial else [cell.mobile_sites]
-        for number, sub in enumerate(alloy.sublattices):
-            if not sub.mobile and not sub.interstitial and sub.is_disordered:
-                pools.append(np.flatnonzero(cell.sublattice == number))
-        self._sites = np.concatenate([*pools, np.empty(0, dtype=np.int64)]).astype(np.int64)
-        sizes = np.array([len(p) for p in pools], dtype=np.int64)
-        self._size = np.repeat(sizes, sizes)
-        self._first = np.repeat(np.cumsum(sizes) - sizes, sizes)
-        self._steps = max(1, len(self._sites) + (len(cell.mobile_sites) if alloy.is_interstitial else 0))
-        self._share = CARRIER_SHARE if len(self._sites) else 1.0
-
-    def run(self, sweeps: int, *, progress: bool = False, tick: Any = None) -> None:
-        """Advance all chains by a number of sweeps."""
-        with tqdm(total=sweeps, desc="Monte Carlo", unit="sweep", disable=not progress) as bar:
-            for _ in range(sweeps):
-                self._sweep()
-                self.n_sweeps += 1
-                self._trace.append(self.energies.copy())
-                bar.update()
-                if tick is not None:
-                    tick()
-
-    def _sweep(self) -> None:
-        rng, mobile = self._rng, self.supercell.mobile_sites
-        n, steps = len(self.occupations), self._steps
-        of_carrier = rng.random((steps, n)) < self._share
-        aim = mobile[rng.integers(len(mobile), size=(steps, n))]
-        if len(self._sites):
-            i = rng.integers(len(self._sites), size=(steps, n))
-            j = self._first[i] + np.floor(rng.random((steps, n)) * self._size[i]).astype(np.int64)
-            start, end = self._sites[i], np.where(of_carrier, aim, self._sites[j])
-        else:
-            start, end = aim, aim
-        threshold = -np.log1p(-rng.random((steps, n))) / self._beta
-        rows = np.arange(n)
-        for step in range(steps):
-            carrier_move = of_carrier[step]
-            p = np.where(carrier_move, self.carriers, start[step])
-            q = end[step]
-            a, b = self.occupations[rows, p], self.occupations[rows, q]
-            active = np.flatnonzero(a != b)
-            if len(active) == 0:
-                continue
-            p, q, a, b = p[active], q[active], a[active], b[active]
-            delta = self.model.swap_delta(self.occupations[active], p, q)
-            ok = delta <= threshold[step, active]
-            kind = carrier_move[active].astype(int)
-            self._tried += np.bincount(kind, minlength=2)
-            self._accepted += np.bincount(kind[ok], minlength=2)
-            done, p, q, a, b = active[ok], p[ok], q[ok], a[ok], b[ok]
-            self.occupations[done, p], self.occupations[done, q] = b, a
-            self.energies[done] += delta[ok]
-            here = self.carriers[done]
-            self.carriers[done] = np.where(here == p, q, np.where(here == q, p, here))
-
-    def snapshot(self) -> States:
-        """Return the present states; groups are the chain numbers."""
-        return States.from_occupations(
-            self.supercell,
-            self.occupations.copy(),
-            carriers=self.carriers.copy(),
-            ensemble="equilibrium",
-            temperature_K=self.temperature_K,
-            source=f"Monte Carlo, {len(self.occupations)} chains, {self.n_sweeps} sweeps, seed {self.seed}",
-            model_energies=self.energies.copy(),
-            report=self.report(),
-        )
-
-    def report(self) -> dict[str, Any]:
-        """Acceptance, equilibration and autocorrelation.
-
-        ``equilibration_z`` compares the mean energies of the third and the last quarter of the sweeps, in
-        standard errors over chains; ``autocorrelation_sweeps`` is the integrated autocorrelation time of the
-        energy in the second half.
-        """
-        trace = np.array(self._trace).reshape(-1, len(self.occupations))
-        half = trace[len(trace) // 2 :]
-        z = 0.0
-        if len(half) >= 4 and half.shape[1] > 1:
-            middle = len(half) // 2
-            gap = half[middle:].mean(axis=0) - half[:middle].mean(axis=0)
-            error = gap.std(ddof=1) / np.sqrt(len(gap))
-            z = float(gap.mean() / error) if error > 1e-12 else 0.0
-        share = self._accepted / np.maximum(self._tried, 1)
-        return {
-            "chains": len(self.occupations),
-            "sweeps": self.n_sweeps,
-            "acceptance_exchange": float(share[0]),
-            "acceptance_carrier": float(share[1]),
-            "equilibration_z": z,
-            "autocorrelation_sweeps": _autocorrelation(half),
-            "mean_energy_eV": float(half.mean()) if len(half) else float(self.energies.mean()),
-        }
-
-
-class _NoEnergy:
-    """All states have the same energy."""
-
-    def energies(self, occupations: NDArray) -> NDArray[np.float64]:
-        return np.zeros(len(occupations))
-
-    def swap_delta(self, occupations: NDArray, first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
-        return np.zeros(len(occupations))
-
-
-def _energy_of(model: Any, cell: Supercell) -> EnergyModel:
-    """Find the energy of a model, on the given supercell."""
-    if not isinstance(model, EnergyModel):
-        if not hasattr(model, "energy"):
-            raise ModelError(
-                f"found a model of type {type(model).__name__} without energies; expected an EnergyModel or "
-                f"a model with .energy; "
-                "fit a BarrierModel first"
-            )
-        model = model.energy
-    if model is None:
-        return _NoEnergy()
-    if not isinstance(model, EnergyModel):
-        raise ModelError(
-            f"found an energy of type {type(model).__name__}; expected energies() and swap_delta(); see EnergyModel"
-        )
-    own = getattr(model, "supercell", cell)
-    return model.on(cell) if own != cell and hasattr(model, "on") else model
-
-
 def _quenched(
     cell: Supercell,
     n: int,
@@ -382,33 +160,11 @@ def _quenched(
     seed: int,
     report: dict[str, Any],
 ) -> States:
-    energy = _energy_of(model, cell)
-    kT = thermal_energy(temperature_K)
+    energy = energy_of(model, cell)
     start, home = random_occupations(cell, arrangements, rng)
-    base = energy.energies(start)
-    mobile = cell.mobile_sites
+    bath = CarrierHeatBath(cell, energy, temperature_K, start, home)
     groups = np.arange(n) % arrangements
-    sites = np.empty(n, dtype=np.int64)
-    values = np.empty(n)
-    entropy = np.empty(arrangements)
-    step = max(1, 2_000_000 // (len(mobile) * max(1, cell.n_sites)))
-    for first in range(0, arrangements, step):
-        part = np.arange(first, min(first + step, arrangements))
-        repeated = np.repeat(start[part], len(mobile), axis=0)
-        delta = energy.swap_delta(repeated, np.repeat(home[part], len(mobile)), np.tile(mobile, len(part)))
-        delta = delta.reshape(len(part), len(mobile))
-        boltzmann = np.exp(-(delta - delta.min(axis=1, keepdims=True)) / kT)
-        total = np.cumsum(boltzmann, axis=1)
-        share = boltzmann / total[:, -1:]
-        entropy[part] = 1.0 / (share**2).sum(axis=1)
-        for row in np.flatnonzero(np.isin(groups, part)):
-            k = groups[row] - first
-            pick = min(int(np.searchsorted(total[k], rng.random() * total[k, -1], side="right")), len(mobile) - 1)
-            sites[row], values[row] = mobile[pick], base[groups[row]] + delta[k, pick]
-    occupations = start[groups]
-    rows = np.arange(n)
-    old = home[groups]
-    occupations[rows, old], occupations[rows, sites] = start[groups, sites], start[groups, old]
+    occupations, sites, values = bath.draw(rng, groups)
     return States.from_occupations(
         cell,
         occupations,
@@ -418,21 +174,5 @@ def _quenched(
         temperature_K=float(temperature_K),
         source=f"random arrangements, carrier by heat bath, seed {seed}",
         model_energies=values,
-        report={**report, "arrangements": arrangements, "effective_carrier_sites": float(entropy.mean())},
+        report={**report, "arrangements": arrangements, "effective_carrier_sites": float(bath.entropy.mean())},
     )
-
-
-def _autocorrelation(trace: NDArray) -> float:
-    """Integrated autocorrelation time (in samples) of a trace (n_times, n_chains); Sokal's window."""
-    if len(trace) < 4:
-        return float("nan")
-    x = trace - trace.mean()
-    variance = float((x**2).mean())
-    if variance < 1e-18:
-        return 0.5
-    tau = 0.5
-    for lag in range(1, len(x)):
-        tau += float((x[lag:] * x[:-lag]).mean()) / variance
-        if lag >= 5.0 * tau:
-            break
-    return tau

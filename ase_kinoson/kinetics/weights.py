@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ase_kinoson.barriers.reference import Barriers
 from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonWarning, StatesError
-from ase_kinoson.units import thermal_energy
+from ase_kinoson.kinetics.rates import rates_from_barriers
+from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY, thermal_energy
 
-__all__ = ["EnergyDrift", "energy_drift", "reweight"]
+__all__ = ["EnergyDrift", "energy_drift", "reweight", "sample_drift"]
 
 SIGMAS = 3.0
 NEGLIGIBLE = 1e-10
@@ -212,6 +214,34 @@ def energy_drift(
         error = _ratio(sums @ draws.T.astype(float)).std(axis=-1, ddof=1)
     named = {states.supercell.species[c]: (float(value[1 + i]), float(error[1 + i])) for i, c in enumerate(codes)}
     return EnergyDrift(float(value[0]), float(error[0]), named, len(labels))
+
+
+def sample_drift(
+    barriers: Barriers,
+    temperature_K: float,
+    *,
+    attempt_frequency: float = DEFAULT_ATTEMPT_FREQUENCY,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> EnergyDrift:
+    """Energy drift of a sample from its own barriers: zero if it is an equilibrium sample of their energies.
+
+    The error is by blocking: whole groups of states (chains) are resampled. Jumps without a barrier count as absent.
+
+    Parameters
+    ----------
+    barriers
+        Reference barriers of all jumps of weighted states.
+    temperature_K
+        K.
+    attempt_frequency
+        s⁻¹.
+    n_bootstrap, seed
+        Resamples of whole groups.
+    """
+    rates = rates_from_barriers(barriers.barrier, temperature_K, attempt_frequency=attempt_frequency)
+    change = np.nan_to_num(barriers.delta_e, nan=0.0)
+    return energy_drift(barriers.states, rates, change, barriers.moving_species, n_bootstrap=n_bootstrap, seed=seed)
 
 
 def _ratio(sums: NDArray[np.float64]) -> NDArray[np.float64]:

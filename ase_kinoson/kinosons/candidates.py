@@ -115,6 +115,23 @@ class Candidates:
             float(temperature_K),
         )
 
+    def predict(self, members: Sequence[Any]) -> tuple[NDArray, NDArray]:
+        """Energies of the states, shape (n_members, n_states), and barriers (n_members, n_states, J), eV."""
+        states = self.states
+        energies, barriers = [], []
+        for member in members:
+            rates = Rates.of(member, self.network, temperature_K=self.temperature_K)
+            found = rates.energies(states.occupations, states.carriers)
+            own = rates.state_energies(states.occupations) if self.reweighted else np.zeros(len(states))
+            if found is None or own is None:
+                raise StatesError(
+                    f"found a model without {'barriers' if found is None else 'energies'}, {type(member).__name__}; "
+                    "expected both, to weight the states; pass barrier models, or reweight=False if the pool needs none"
+                )
+            barriers.append(found.barrier)
+            energies.append(own)
+        return np.array(energies), np.array(barriers)
+
     def factors(self, energies: NDArray, barriers: NDArray, shift: float) -> tuple[NDArray, NDArray]:
         """Boltzmann factors of kinosons, shape (n_states, J), and of states, shape (n_states,).
 
@@ -122,8 +139,7 @@ class Candidates:
         together leave the saddle only. Without weighting, exp(−Q/k_BT) and 1.
         """
         kT = thermal_energy(self.temperature_K)
-        with np.errstate(invalid="ignore"):
-            rate = np.where(np.isfinite(barriers) & self.exists, np.exp(-barriers / kT), 0.0)
+        rate = np.where(self.exists, np.exp(-np.where(np.isnan(barriers), np.inf, barriers) / kT), 0.0)
         if not self.reweighted:
             return rate, np.ones(len(self.weight))
         assert self.states.model_energies is not None
@@ -202,28 +218,15 @@ class Forecast:
     barrier_variance: NDArray[np.float64]
 
     @classmethod
-    def of(cls, candidates: Candidates, members: Sequence[Any], known: Known, shift: float) -> Forecast:
-        """Ask all members."""
-        states, network = candidates.states, candidates.network
-        energies, barriers = [], []
-        for member in members:
-            rates = Rates.of(member, network, temperature_K=candidates.temperature_K)
-            found = rates.energies(states.occupations, states.carriers)
-            if found is None:
-                raise StatesError(
-                    f"found a model of rates, {type(member).__name__}; expected barriers; pass barrier models"
-                )
-            barriers.append(found.barrier)
-            own = rates.state_energies(states.occupations) if candidates.reweighted else None
-            energies.append(np.zeros(len(states)) if own is None else own)
-        e, q = np.array(energies), np.array(barriers)
-        q_variance, e_variance = _spread(q, candidates.exists), _spread(e, np.ones(len(states), dtype=bool))
-        has = known.relaxed & np.isfinite(known.energies)
-        e = np.where(has, known.energies, e)
-        factors, lifts = zip(*(candidates.factors(*pair, shift) for pair in zip(e, q, strict=True)), strict=True)
+    def of(cls, candidates: Candidates, energies: NDArray, barriers: NDArray, known: Known, shift: float) -> Forecast:
+        """Put together the predictions of all members and what is known."""
+        everything = np.ones(len(candidates.weight), dtype=bool)
+        q_variance, e_variance = _spread(barriers, candidates.exists), _spread(energies, everything)
+        e = np.where(np.isfinite(known.energies), known.energies, energies)
+        factors, lifts = zip(*(candidates.factors(*pair, shift) for pair in zip(e, barriers, strict=True)), strict=True)
         factor, lift = np.mean(factors, axis=0), np.mean(lifts, axis=0)
         factor[known.unstable], lift[known.unstable] = 0.0, 0.0
-        return cls(e, q, factor, lift, e_variance, q_variance)
+        return cls(e, barriers, factor, lift, e_variance, q_variance)
 
 
 def _spread(values: NDArray, use: NDArray) -> NDArray[np.float64]:

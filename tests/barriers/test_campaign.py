@@ -85,7 +85,7 @@ def test_all_jumps_of_a_state(study):
     assert found.delta_e == pytest.approx(found.barrier - found.reverse_barrier)
     assert found.delta_e == pytest.approx(found.energy_final - found.energy_initial[:, None])
     assert found.kra == pytest.approx(found.barrier - found.delta_e / 2)
-    assert found.fmax.max() <= 0.01 and found.force_calls.mean() <= 18
+    assert found.fmax.max() <= 0.01 and found.force_calls.mean() <= 30  # checks of the saddles included
     table = found.by_species()
     assert sum(row["n"] for row in table.values()) == 12
     own = found.barrier[found.moving_species == states.supercell.species.index("Ni")]

@@ -32,7 +32,11 @@ def results(host):
     rng = np.random.default_rng(1)
     places = [host.positions + rng.normal(scale=0.1, size=host.positions.shape) for _ in range(3)]
     state = StateResult("ok", "", places[0], rng.normal(), 0.0041, 9, ("relaxed",), 1.5)
-    jump = JumpResult("ok", "", state.energy, *rng.normal(size=2), 0.011, 0.0037, 16, ("a", "b"), *places[1:], 2.5)
+    more = {"verify_calls": 5, "prefactor_calls": 3, "descents": "side-basin", "side_final": 0.3, "n_unstable": 1}
+    more |= {"prefactor": 5e12, "reverse_prefactor": 7e12}
+    jump = JumpResult(
+        "ok", "", state.energy, *rng.normal(size=2), 0.011, 0.0037, 16, ("a", "b"), *places[1:], 2.5, **more
+    )
     lost = JumpResult("not-converged", "largest force 0.3", state.energy, force_calls=88, path=("a",))
     return state, jump, lost
 
@@ -55,7 +59,9 @@ def test_what_is_written_is_read_bit_by_bit(tmp_path, study, fingerprint):
     assert (read.energy, read.fmax, read.force_calls, read.path) == (state.energy, state.fmax, 9, ("relaxed",))
     jumps = again.jumps(positions=True)
     assert set(jumps) == {(key, 1), (key, 2)} and len(again) == 2
-    for name in ("status", "barrier", "reverse_barrier", "energy_saddle", "fmax_saddle", "force_calls", "path"):
+    names = ["status", "barrier", "reverse_barrier", "energy_saddle", "fmax_saddle", "force_calls", "path"]
+    names += ["verify_calls", "prefactor_calls", "descents", "side_final", "n_unstable", "prefactor"]
+    for name in [*names, "reverse_prefactor", "attempt_frequency", "wall_s"]:
         assert getattr(jumps[key, 1], name) == getattr(jump, name)
     assert np.array_equal(jumps[key, 1].saddle_positions, jump.saddle_positions)
     assert jumps[key, 2].status == "not-converged" and jumps[key, 2].reason == lost.reason
@@ -153,9 +159,58 @@ def test_missing_folder_is_named(tmp_path, fingerprint):
         BarrierStore(tmp_path / "nowhere" / "s.db", fingerprint)
 
 
+def test_news_are_told_once(tmp_path, study, fingerprint):
+    mine, other = (BarrierStore(tmp_path / "s.db", fingerprint) for _ in range(2))
+    assert mine.news() == ({}, {})
+    fill(other, *study[2:])
+    states, jumps = mine.news()
+    key = "12345678901234567890"
+    assert set(states) == {key} and set(jumps) == {(key, 1), (key, 2)}
+    assert np.array_equal(states[key].positions, other.states()[key].positions)
+    assert mine.news() == ({}, {})
+
+
+def test_writing_together_is_all_or_nothing(tmp_path, study, fingerprint):
+    host, hop = study[2:]
+    state, jump, _ = results(host)
+    store = BarrierStore(tmp_path / "s.db", fingerprint)
+    store.write_state("abc", host, state, carrier=0)
+
+    def again():
+        return store.write_state("abc", host, state, carrier=0)
+
+    def new():
+        return store.write_jump("abc", 1, host, hop, jump, carrier=0, target=5)
+
+    def broken():
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(StoreError, match="disk is full"):
+        store.together([again, new, broken])
+    assert len(store) == 0 and set(store.states()) == {"abc"}
+    assert store.together([again, new]) == [False, True]
+    assert len(store) == 1
+
+
+def test_failures_are_written_again_if_asked(tmp_path, study, fingerprint):
+    host, hop = study[2:]
+    _, jump, lost = results(host)
+    path = tmp_path / "s.db"
+    store = BarrierStore(path, fingerprint)
+    store.write_jump("abc", 1, host, hop, lost, carrier=0, target=5)
+    assert not store.write_jump("abc", 1, host, hop, jump, carrier=0, target=5)
+    again = BarrierStore(path, fingerprint, retry=["not-converged"])
+    assert again.jumps() == {} and again.news() == ({}, {})
+    assert again.write_jump("abc", 1, host, hop, jump, carrier=0, target=5)
+    assert not again.write_jump("abc", 1, host, hop, lost, carrier=0, target=5)  # what is good stays
+    (found,) = BarrierStore(path, fingerprint).jumps(positions=True).values()
+    assert (found.status, found.reason, found.barrier) == ("ok", "", jump.barrier)
+    assert np.array_equal(found.saddle_positions, jump.saddle_positions) and len(again) == 1
+
+
 def test_locked_database_is_waited_for(tmp_path, study, fingerprint, monkeypatch):
     store = BarrierStore(tmp_path / "s.db", fingerprint)
-    real, failures = store._db.write, [2]
+    real, failures = store._base._db.write, [2]
 
     def write(*arguments, **keywords):
         if failures[0]:
@@ -163,7 +218,7 @@ def test_locked_database_is_waited_for(tmp_path, study, fingerprint, monkeypatch
             raise sqlite3.OperationalError("database is locked")
         return real(*arguments, **keywords)
 
-    monkeypatch.setattr(store._db, "write", write)
+    monkeypatch.setattr(store._base._db, "write", write)
     state = results(study[2])[0]
     store.write_state("abc", study[2], state, carrier=0)
     assert failures == [0] and set(store.states()) == {"abc"}
@@ -171,7 +226,7 @@ def test_locked_database_is_waited_for(tmp_path, study, fingerprint, monkeypatch
     def full(*arguments, **keywords):
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(store._db, "write", full)
+    monkeypatch.setattr(store._base._db, "write", full)
     with pytest.raises(StoreError, match="disk is full"):
         store.write_state("abd", study[2], state, carrier=0)
     assert set(store.states()) == {"abc"}

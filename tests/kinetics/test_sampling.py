@@ -10,10 +10,11 @@ from ase import Atoms
 from ase.build import bulk
 
 from ase_kinoson.barriers.energy import PairEnergy
+from ase_kinoson.barriers.reference import Barriers
 from ase_kinoson.crystal import Alloy, JumpNetwork, States
 from ase_kinoson.errors import KinosonError, KinosonWarning, ModelError, StatesError
 from ase_kinoson.kinetics.sampling import MonteCarlo, random_occupations, sample_states
-from ase_kinoson.kinetics.weights import energy_drift, reweight
+from ase_kinoson.kinetics.weights import energy_drift, reweight, sample_drift
 from ase_kinoson.units import thermal_energy
 
 T = 500.0
@@ -312,3 +313,22 @@ def test_energy_drift(square, everything):
     assert flat.value == 0 and flat.consistent
     with pytest.raises(StatesError, match="three"):
         energy_drift(blind, np.ones((3, 4)), np.ones((3, 4)), np.ones((3, 4)))
+
+
+def test_drift_of_a_sample_with_barriers(square):
+    """The face of the check: barriers of a sample, a missing jump included."""
+    energy = PairEnergy.from_interactions(square, INTERACTIONS)
+    network = jumps_on(square)
+    found = {}
+    for name, states in (
+        ("good", sample_states(square, 600, method="monte-carlo", model=energy, temperature_K=T, n_chains=60)),
+        ("bad", sample_states(square, 600, seed=1)),
+    ):
+        rates, delta, _ = jumps_of(states, energy)
+        forward = -KT * np.log(rates)
+        barriers = Barriers.from_arrays(states, network, forward, reverse_barrier=forward - delta)
+        found[name] = sample_drift(barriers, T)
+        direct = energy_drift(states, rates, delta, barriers.moving_species)
+        assert found[name].value == pytest.approx(direct.value) and found[name].error == pytest.approx(direct.error)
+    assert found["good"].consistent and found["good"].n_groups == 60
+    assert not found["bad"].consistent

@@ -1,0 +1,374 @@
+"""Rounds of choosing, computing and estimating, behind :func:`active_barriers`."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ase_kinoson.barriers.campaign import compute_barriers
+from ase_kinoson.barriers.reference import NO_JUMP, NOT_COMPUTED, Barriers
+from ase_kinoson.barriers.saddle import SaddleSettings
+from ase_kinoson.barriers.source import BarrierSource
+from ase_kinoson.kinetics.rates import Rates
+from ase_kinoson.kinosons.candidates import Calibration, Candidates, Forecast, Known
+from ase_kinoson.kinosons.ordered_sampling import OrderedEstimate
+from ase_kinoson.kinosons.relaxation import Relaxation
+from ase_kinoson.kinosons.result import BOUND, ESTIMATE, NO_BOUND
+from ase_kinoson.kinosons.statistics import Quantity
+from ase_kinoson.units import thermal_energy
+
+__all__ = ["ActiveRound", "Reference", "Rounds", "is_source"]
+
+DEFENCE = 0.1
+"""Share of the probability that does not trust the uncertainties: ∝ expected kinoson, and evenly."""
+
+TYPICAL_CALLS = (25.0, 16.0)
+"""Force calls of a relaxed state and of a jump, where no barriers tell."""
+
+
+@dataclass(frozen=True)
+class ActiveRound:
+    """What was known after a round.
+
+    Attributes
+    ----------
+    n_barriers, n_states : int
+        Jumps computed, and the states they belong to.
+    force_calls : int
+        Of both; 0 where the reference is no calculator.
+    value : float
+        The target coefficient, in its unit.
+    error : float
+        Its standard error: ``selection_error`` and ``pool_error`` together.
+    selection_error : float
+        Because not all jumps of the pool are computed.
+    pool_error : float
+        Because the pool is finite: over its groups.
+    random_error : float
+        What ``error`` would be had as many barriers been computed of whole states taken at random, without a model
+        (computed from what is known now).
+    """
+
+    n_barriers: int
+    n_states: int
+    force_calls: int
+    value: float
+    error: float
+    selection_error: float
+    pool_error: float
+    random_error: float
+
+
+def is_source(reference: Any) -> bool:
+    """Whether a reference is a source of barriers, not a calculator factory."""
+    return isinstance(reference, BarrierSource | Rates) or hasattr(reference, "bind")
+
+
+class Reference:
+    """Barriers of chosen jumps, from a calculator or a source."""
+
+    def __init__(
+        self,
+        candidates: Candidates,
+        reference: Any,
+        store: str | Path | None,
+        executor: Executor | None,
+        settings: SaddleSettings | None,
+    ) -> None:
+        self.candidates, self.factory = candidates, reference
+        self.options: dict[str, Any] = {"store": store, "executor": executor, "settings": settings}
+        self.source: Any = None
+        if is_source(reference):
+            self.rates = Rates.of(reference, candidates.network, temperature_K=candidates.temperature_K)
+            self.source = self.rates.source
+
+    def __call__(self, rows: NDArray, asked: NDArray) -> Barriers:
+        """All barriers asked for up to now: rows of the candidates (n,) and jumps (n, J)."""
+        states, network = self.candidates.states[rows], self.candidates.network
+        if self.source is None:
+            wanted = {n: np.flatnonzero(asked[n]).tolist() for n in range(len(rows))}
+            return compute_barriers(states, network, self.factory, jumps=wanted, **self.options)
+        found = self.source.jump_energies(states.occupations, states.carriers)
+        start = self.rates.state_energies(states.occupations)
+        status = np.where(np.isfinite(found.barrier), "ok", "rejected").astype("U24")
+        calls, about = None, {}
+        if isinstance(self.source, Barriers):
+            own = self.source.rows(states.occupations, states.carriers)
+            status, calls = self.source.status[own], np.where(asked, self.source.force_calls[own], 0)
+            about = {"force_calls_initial": round(self.costs(None)[0] * len(rows)) if calls.any() else 0}
+        status = np.where(asked | (status == NO_JUMP), status, NOT_COMPUTED)
+        forward = np.where(status == "ok", found.barrier, np.inf)
+        return Barriers.from_arrays(
+            states,
+            network,
+            forward,
+            reverse_barrier=np.where(status == "ok", forward - found.delta_e, np.inf),
+            energy_initial=start,
+            status=status,
+            force_calls=calls,
+            settings=about,
+        )
+
+    def costs(self, training: Barriers | None) -> tuple[float, float]:
+        """Force calls of a relaxed state and of a jump, as far as barriers tell."""
+        if self.source is not None and not isinstance(self.source, Barriers):
+            return 0.0, 1.0
+        known = self.source if isinstance(self.source, Barriers) else training
+        if known is None or not known.valid.any() or known.force_calls[known.valid].mean() == 0:
+            return TYPICAL_CALLS
+        states = known.settings.get("force_calls_initial", TYPICAL_CALLS[0] * len(known)) / len(set(known.states.keys))
+        return float(states), float(known.force_calls[known.valid].mean())
+
+
+class Rounds:
+    """What is known of a pool after some rounds, and the next one.
+
+    Numerator and denominator of D are totals over units (jumps or states) of the pool. A unit's part in both is what it
+    adds to Σ w kinosons and, of the weight of its state, a fixed share.
+    """
+
+    def __init__(
+        self,
+        candidates: Candidates,
+        ask: Reference,
+        members: list[Any],
+        target: str,
+        unit: str,
+        choice: str,
+        costs: tuple[float, float],
+        seed: int,
+    ) -> None:
+        self.candidates, self.ask = candidates, ask
+        self.target, self.choice, self.costs = candidates.names.index(target), choice, costs
+        self.kT = thermal_energy(candidates.temperature_K)
+        self.rng = np.random.default_rng([seed, 7])
+        exists = candidates.exists
+        self.of_state: NDArray[np.int64] = np.arange(len(exists))
+        self.jump: NDArray[np.int64] | None = None
+        if unit == "jump":
+            self.of_state, self.jump = np.nonzero(exists)
+        self.n_jumps = int(exists.sum())
+        self.per_unit = self.n_jumps / len(self.of_state)
+        self.left = np.ones(len(self.of_state), dtype=bool)
+        self.asked = np.zeros(exists.shape, dtype=bool)
+        self.estimate = OrderedEstimate(len(self.of_state))
+        self.known = Known.nothing(candidates)
+        self.barrier_errors, self.energy_errors = Calibration(), Calibration()
+        self.use(members)
+        # a common zero of energies, once and for all: a factor of numerator and denominator
+        drawn = candidates.states.model_energies if candidates.reweighted else None
+        self.shift = 0.0 if drawn is None else float(np.mean(self.predicted[0] - drawn))
+        # the weight of a state is shared among its jumps in fixed parts, by what they are expected to carry
+        own = candidates.kinosons[self.target] * self.forecast().factor + 1e-300 * exists
+        self.share = own / own.sum(axis=1, keepdims=True)
+        self.history: list[ActiveRound] = []
+        self.units: list[NDArray] = []
+        self.probabilities: list[NDArray] = []
+        self.n_failed = 0
+        self.barriers: Barriers
+        self.best: NDArray
+
+    def use(self, members: list[Any]) -> None:
+        """Take the next models."""
+        self.members = members
+        self.predicted = self.candidates.predict(members)
+
+    def forecast(self) -> Forecast:
+        """What these models expect, given what is known."""
+        return Forecast.of(self.candidates, *self.predicted, self.known, self.shift)
+
+    @property
+    def n_barriers(self) -> int:
+        """Number of jumps asked for."""
+        return int(self.asked.sum())
+
+    def is_done(self, relative_error: float | None) -> bool:
+        """Whether the error is reached, or out of reach because there are too few states."""
+        last = self.history[-1]
+        if self.estimate.is_complete:
+            return True
+        if relative_error is None or len(self.history) < 2:
+            return False
+        goal = relative_error * abs(last.value)
+        return last.error <= goal or (last.pool_error > goal and last.selection_error < 0.5 * last.pool_error)
+
+    def gather(self, factor: NDArray, lift: NDArray) -> NDArray[np.float64]:
+        """Values of all units, shape (n_coefficients + 1, n_units); the last is the weight."""
+        c = self.candidates
+        weight = c.weight * lift
+        if self.jump is None:
+            return np.concatenate([np.einsum("qnk,nk->qn", c.kinosons, factor), weight[None]])
+        of, jump = self.of_state, self.jump
+        shared = weight[of] * self.share[of, jump]
+        return np.concatenate([c.kinosons[:, of, jump] * factor[of, jump], shared[None]])
+
+    def round(self, n: int) -> ActiveRound:
+        """Choose, compute and estimate."""
+        c = self.candidates
+        forecast = self.forecast()
+        guesses = self.gather(forecast.factor, forecast.lift)
+        count = max(1, int(n / self.per_unit))
+        units, probability = self.draw(min(count, int(self.left.sum())), forecast, guesses)
+        if self.jump is None:
+            self.asked[self.of_state[units]] = c.exists[self.of_state[units]]
+        else:
+            self.asked[self.of_state[units], self.jump[units]] = True
+        rows = np.flatnonzero(self.asked.any(axis=1))
+        self.barriers = self.ask(rows, self.asked[rows])
+        known = Known.of(c, rows, self.barriers)
+        self.learn(known, forecast)
+        factor, lift = c.factors(known.energies, known.barriers, self.shift)
+        # what relaxes away has no weight; a failed search tells nothing, so that its guess stays
+        gone = known.unstable[:, None]
+        failed = known.failed | (self.asked & ~gone & ~np.isfinite(factor))
+        self.n_failed = int(failed.sum())
+        factor = np.where(gone, 0.0, np.where(self.asked & ~failed, factor, forecast.factor))
+        lift = np.where(known.unstable, 0.0, np.where(np.isfinite(lift), lift, forecast.lift))
+        values = self.gather(factor, lift)
+        self.estimate.add(units, probability, values[:, units], guesses, self.left, rnd=len(self.history) + 1)
+        self.left[units] = False
+        self.known = known
+        self.best, self.best_weight = np.einsum("qnk,nk->qn", c.kinosons, factor), c.weight * lift
+        self.units.append(units)
+        self.probabilities.append(probability)
+        self.history.append(self.record(rows))
+        return self.history[-1]
+
+    def learn(self, known: Known, forecast: Forecast) -> None:
+        """Compare what was expected with what came."""
+        new = np.isfinite(known.barriers) & ~np.isfinite(self.known.barriers)
+        self.barrier_errors.add((known.barriers - forecast.barriers.mean(axis=0))[new], forecast.barrier_variance[new])
+        if self.candidates.reweighted:
+            first = np.isfinite(known.energies) & ~self.known.relaxed
+            gap = known.energies - forecast.energies.mean(axis=0)
+            self.energy_errors.add(gap[first], forecast.energy_variance[first])
+
+    def draw(self, count: int, forecast: Forecast, guesses: NDArray) -> tuple[NDArray, NDArray]:
+        """Draw units without replacement; return them and their probabilities."""
+        left = self.left.copy()
+        units, probability = np.empty(count, dtype=np.int64), np.empty(count)
+        first, again, cost_first, cost_again = self.scores(forecast, guesses)
+        fresh = ~self.known.relaxed[self.of_state]
+        kinoson, weight = guesses[self.target], guesses[-1]
+        defence = kinoson / kinoson.sum() + weight / weight.sum() + 1.0 / len(kinoson)
+        for m in range(count):
+            if self.choice == "random":
+                p = left / left.sum()
+            else:
+                score = np.where(fresh, first / np.sqrt(cost_first), again / np.sqrt(cost_again)) * left
+                spare = defence * left
+                p = spare / spare.sum()
+                if score.sum() > 0:
+                    p = (1.0 - DEFENCE) * score / score.sum() + DEFENCE * p
+            units[m] = self.rng.choice(len(p), p=p / p.sum())
+            probability[m] = p[units[m]] / p.sum()
+            left[units[m]] = False
+            fresh &= self.of_state != self.of_state[units[m]]
+        return units, probability
+
+    def scores(self, forecast: Forecast, guesses: NDArray) -> tuple[NDArray, NDArray, float, float]:
+        """Expected error of each unit's part in numerator − D·denominator: in a new or a relaxed state; costs."""
+        c = self.candidates
+        kinoson, weight = guesses[self.target], guesses[-1]
+        value = kinoson[self.left].sum() / max(weight[self.left].sum(), 1e-300)
+        of_barrier = self.barrier_errors.relative_variance(forecast.barrier_variance, self.kT)
+        of_barrier = np.where(np.isfinite(of_barrier), of_barrier, 0.0)
+        single = (c.kinosons[self.target] * forecast.factor) ** 2 * of_barrier
+        again = single.sum(axis=1) if self.jump is None else single[self.of_state, self.jump]
+        first = again
+        if c.reweighted:
+            of_energy = self.energy_errors.relative_variance(forecast.energy_variance, self.kT)
+            first = again + (kinoson - value * weight) ** 2 * of_energy[self.of_state]
+        per_unit = self.costs[1] * self.per_unit
+        return np.sqrt(first), np.sqrt(again), self.costs[0] + per_unit, per_unit
+
+    def record(self, rows: NDArray) -> ActiveRound:
+        """Estimate and errors of the target."""
+        value, selection = self.estimate.ratio(self.target, -1)
+        pool, spread = self.pool_errors(self.target, value)
+        states = self.n_barriers / self.n_jumps * len(self.candidates.weight)
+        scatter = spread * np.sqrt(max(0.0, 1.0 / states - 1.0 / len(self.candidates.weight)))
+        calls = int(self.barriers.force_calls.sum() + self.barriers.settings.get("force_calls_initial", 0))
+        return ActiveRound(
+            self.n_barriers,
+            len(rows),
+            calls,
+            value,
+            float(np.hypot(selection, pool)),
+            selection,
+            pool,
+            float(np.hypot(scatter, pool)),
+        )
+
+    def pool_errors(self, coefficient: int, value: float) -> tuple[float, float]:
+        """Standard error over the pool's groups, and the scatter of whole states: the estimate from one of them."""
+        c = self.candidates
+        per_state = (self.best[coefficient] - value * self.best_weight) / self.best_weight.sum()
+        spread = len(per_state) * float(per_state.std(ddof=1)) if len(per_state) > 1 else float("inf")
+        rows = per_state[c.row] * c.pool.weights / c.weight[c.row]
+        labels, group = np.unique(c.pool.groups, return_inverse=True)
+        if len(labels) < 2:
+            return float("nan"), spread
+        parts = np.bincount(group, rows)
+        return float(np.sqrt(len(labels) / (len(labels) - 1.0) * ((parts - parts.mean()) ** 2).sum())), spread
+
+    def judge(self, relaxation: Relaxation | None) -> tuple[str, list[str]]:
+        """Kind of the coefficients, and what a user should know of it, as :func:`transport` says it."""
+        pool, reasons = self.candidates.pool, []
+        kind = {"equilibrium": BOUND, "random": NO_BOUND}.get(pool.ensemble, ESTIMATE)
+        if kind == NO_BOUND:
+            reasons.append(
+                "the pool is no equilibrium sample, so that its average is neither the diffusivity nor a bound; "
+                "expected Monte Carlo states; sample with method='monte-carlo'"
+            )
+        drawn = self.candidates.states.model_energies
+        if not self.candidates.reweighted and drawn is not None and not pool.report.get("reweighted"):
+            gap = (self.known.energies - drawn)[np.isfinite(self.known.energies)]
+            if len(gap) and np.std(gap) > 1e-6:
+                kind = NO_BOUND
+                reasons.append(
+                    f"the pool was drawn with model energies that differ from those of the barriers by "
+                    f"{np.std(gap):.3f} eV (standard deviation); expected weights of the energies used; leave reweight "
+                    "to its default"
+                )
+        keys: set[str] = set()
+        if relaxation is not None:
+            source = getattr(relaxation.rates, "source", None)
+            keys = {*relaxation.report.get("training_keys", ()), *getattr(source, "training_keys", ())}
+        seen = sum(key in keys for key in pool.keys)
+        if seen or self.n_failed:
+            kind = NO_BOUND if kind == NO_BOUND else ESTIMATE
+        if seen:
+            reasons.append(
+                f"{seen} of {len(pool)} states trained the relaxation or the barrier model behind it; the result is no "
+                "held-out bound; use a pool of fresh states"
+            )
+        if self.n_failed:
+            reasons.append(
+                f"{self.n_failed} of {self.n_barriers} searches failed; the models' guesses stand for them; expected "
+                "none; see barriers.reasons"
+            )
+        return kind, reasons
+
+    def quantities(self, kind: str, *, per_cv: bool) -> dict[str, Quantity]:
+        """All coefficients with their errors."""
+        c = self.candidates
+        found = {}
+        for n, name in enumerate(c.names):
+            value, selection = self.estimate.ratio(n, -1)
+            error = float(np.hypot(selection, self.pool_errors(n, value)[0]))
+            atoms = n > 0 and c.network.mechanism == "vacancy" and per_cv
+            found[name] = Quantity(value, error, "m^2/s per c_v" if atoms else "m^2/s", kind)
+        return found
+
+    def chosen(self) -> NDArray[np.int64]:
+        """State of the pool and jump of each choice."""
+        units = np.concatenate(self.units)
+        first = np.unique(self.candidates.row, return_index=True)[1]
+        jump = np.full(len(units), -1) if self.jump is None else self.jump[units]
+        return np.stack([first[self.of_state[units]], jump], axis=1)

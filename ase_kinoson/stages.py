@@ -335,6 +335,7 @@ def save_correction(path: Path, corrected: CorrectedTransport) -> None:
         "n_groups": ladder.n_groups,
         "n_jumps": ladder.n_jumps,
         "n_continued": ladder.n_continued,
+        "apart": {name: list(pair) for name, pair in ladder.apart.items()},
         "looseness": {name: q.as_dict() for name, q in diagnosis.looseness.items()},
         "surrogate": {name: q.as_dict() for name, q in diagnosis.surrogate.items()},
     }
@@ -365,6 +366,7 @@ def load_correction(path: Path, result: Transport) -> CorrectedTransport:
         n_groups=about["n_groups"],
         n_jumps=about["n_jumps"],
         n_continued=about.get("n_continued", 0),
+        apart={name: (gap, error) for name, (gap, error) in about.get("apart", {}).items()},
     )
     diagnosis = Diagnosis(
         *({name: Quantity(**q) for name, q in about[which].items()} for which in ("looseness", "surrogate"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,8 @@ NOT_COMPUTED = "not-computed"
 """Status of a jump that was not asked for."""
 FAILED = ("wrong-saddle", "side-basin", "not-converged", "timed-out", "calculator-failed", "unstable-start")
 """Status of a jump whose rate is unknown because its search came to nothing."""
+BAD_LUCK = ("wrong-saddle", "not-converged", "timed-out", "calculator-failed")
+"""Status of a jump that another search may still find, such as the one from its other end."""
 REVERSE_REJECTED = "reverse-rejected"
 """Status of a jump whose reverse, computed from its own state, was rejected."""
 
@@ -53,7 +55,8 @@ class Barriers:
     fmax : ndarray, shape (n_states, J)
         Force reached at the saddle, eV/Å; NaN where there is none.
     settings : mapping
-        How they were computed.
+        How they were computed; ``"taken_from_reverse"`` names jumps whose own search failed and whose path was found
+        from the other end.
     attempt_frequency : ndarray, shape (n_states, J), or None
         Geometric mean of the Vineyard prefactors of each jump and its reverse, s⁻¹; NaN where unknown. None where one
         attempt frequency serves all.
@@ -192,34 +195,41 @@ class Barriers:
         return made._reject_reverses()
 
     def _reject_reverses(self) -> Barriers:
-        """Reject a jump whose reverse is rejected in another state of the set: rates stay symmetric."""
+        """Treat a jump and its reverse alike where both states are in the set: rates stay symmetric.
+
+        A search that merely failed takes the path that the search from the other end found; where an end is not stable,
+        the reverse is rejected too.
+        """
         rows = self._row_of
         forward, backward, status = self.barrier.copy(), self.reverse_barrier.copy(), self.status.copy()
-        reasons = dict(self.reasons)
+        final = self.energy_final.copy()
+        reasons, taken = dict(self.reasons), []
         s, network = self.states, self.network
         for n, k in np.argwhere(~np.isin(self.status, ["ok", NO_JUMP, NOT_COMPUTED, REVERSE_REJECTED])):
             after, carrier = network.apply(s.occupations[[n]], s.carriers[[n]], [k])
             back = int(network.reverse[network.basis_of(s.carriers[[n]])[0], k])
             for m in rows.get((_key(after[0]), int(carrier[0])), ()):
-                if status[m, back] == "ok":
-                    status[m, back] = REVERSE_REJECTED
-                    forward[m, back] = backward[m, back] = np.inf
-                    reasons[(m, back)] = f"its reverse, jump {k} of state {n}, is rejected ({self.status[n, k]})"
-        return Barriers(
-            s,
-            network,
-            forward,
-            backward,
-            self.energy_initial,
-            self.energy_final,
-            status,
-            reasons,
-            self.force_calls,
-            self.fmax,
-            self.settings,
-            self.attempt_frequency,
-            self.descents,
-            self.wall_s,
+                if status[m, back] != "ok":
+                    continue
+                if self.status[n, k] in BAD_LUCK:
+                    if status[n, k] != "ok":
+                        status[n, k], forward[n, k], backward[n, k] = "ok", backward[m, back], forward[m, back]
+                        final[n, k] = self.energy_initial[n] + forward[n, k] - backward[n, k]
+                        reasons.pop((int(n), int(k)), None)
+                        taken.append([int(n), int(k)])
+                    continue
+                status[m, back] = REVERSE_REJECTED
+                forward[m, back] = backward[m, back] = np.inf
+                reasons[(m, back)] = f"its reverse, jump {k} of state {n}, is rejected ({self.status[n, k]})"
+        settings = {**self.settings, "taken_from_reverse": taken} if taken else self.settings
+        return replace(
+            self,
+            barrier=forward,
+            reverse_barrier=backward,
+            energy_final=final,
+            status=status,
+            reasons=reasons,
+            settings=settings,
         )
 
     # -- what is known --------------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ def finish(
         ladder=ladder,
         diagnosis=Diagnosis(looseness, surrogate),
     )
-    if kind == CORRECTED and not ladder.n_continued:
+    if kind != BOUND and not ladder.n_continued:
         _warn_of_slow_modes(ladder)
     for name, q in looseness.items():
         if float(q.value) > LOOSE and not name.startswith("tracer"):

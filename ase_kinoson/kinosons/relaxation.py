@@ -446,7 +446,7 @@ class Relaxation:
                 f"{list(network.supercell.species[1:])} on {network!r}; train one for this network"
             )
         rates = None
-        if about["lookahead"] > 0:
+        if about["lookahead"] > 0 or about.get("scales") is not None:
             if model is None:
                 raise ModelError(
                     f"the relaxation in {stem.name} looks {about['lookahead']} step ahead; expected the model "

@@ -276,7 +276,7 @@ def test_reverse_of_a_rejected_jump_is_rejected(study):
     back = int(network.reverse[0, 4])
     assert network.apply(after, carrier, [back])[1][0] == states.carriers[0]
     status = np.full((2, 12), "ok", dtype="U24")
-    status[0, 4] = "not-converged"
+    status[0, 4] = "unstable-end"
 
     def closed_both_ways(barriers):
         assert np.isinf(barriers[1, back])
@@ -291,6 +291,24 @@ def test_reverse_of_a_rejected_jump_is_rejected(study):
     assert parts[1].n_barriers == 12
     joined = Barriers.concatenate(parts)
     closed_both_ways(joined.barrier)
+
+
+def test_a_failed_search_takes_the_path_found_from_the_other_end(study):
+    states, network = study
+    after, _ = network.apply(states.occupations[[0]], states.carriers[[0]], [4])
+    pair = States.from_occupations(states.supercell, np.stack([states.occupations[0], after[0]]))
+    back = int(network.reverse[0, 4])
+    status = np.full((2, 12), "ok", dtype="U24")
+    status[0, 4] = "timed-out"
+    found = filled(pair, network, status=status, reasons={(0, 4): "too slow"})
+    assert found.n_barriers == 24 and found.reasons == {} and found.settings["taken_from_reverse"] == [[0, 4]]
+    assert (
+        found.barrier[0, 4] == found.reverse_barrier[1, back] and found.reverse_barrier[0, 4] == found.barrier[1, back]
+    )
+    assert found.delta_e[0, 4] == -found.delta_e[1, back]
+    # broken twin: alone it stays without a barrier, and it does not close the way for anybody
+    alone = filled(pair[[0]], network, status=status[:1], reasons={(0, 4): "too slow"})
+    assert alone.n_barriers == 11 and alone.n_rejected == {"timed-out": 1}
 
 
 def test_parts_and_sums(study):

@@ -148,6 +148,10 @@ def test_files_and_refusals(tiny, tmp_path):
     again = ak.Relaxation.load(tmp_path / "y", network, model=GAS)
     np.testing.assert_array_equal(again(states.occupations, states.carriers), deep(states.occupations, states.carriers))
     assert set(states.keys) <= set(again.report["training_keys"])
+    plain = ak.Relaxation.create(network, rates=ak.Rates.of(GAS, network), lookahead=0, hidden=4, seed=1)
+    ak.deepen(plain, states).save(tmp_path / "z")
+    again = ak.Relaxation.load(tmp_path / "z", network, model=GAS)
+    assert again(states.occupations, states.carriers).any()
     with pytest.raises(ModelError, match="fine-tune that one"):
         ak.fine_tune(deep, states, GAS)
     with pytest.raises(ModelError, match="one jump more already"):

@@ -177,10 +177,10 @@ class ModelSettings(_Section):
 
     hidden: Count = 32
     layers: Positive = 1
-    epochs: Count = 60
+    epochs: Count = 30
     learning_rate: PositiveFloat = 3e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1.0
-    dropout: Fraction = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.5
+    dropout: Fraction = 0.05
     energy_cutoff: PositiveFloat | None = None
     triplet_cutoff: PositiveFloat | None = None
     environment_cutoff: PositiveFloat | None = None

@@ -17,7 +17,7 @@ from ase_kinoson.crystal.environment import CarrierEnvironment, EnvironmentClass
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.supercell import Supercell
 
-__all__ = ["CarrierTerms"]
+__all__ = ["CarrierTerms", "find_carriers"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,9 +149,7 @@ class CarrierTerms:
 
     def carriers(self, occupations: NDArray) -> NDArray[np.int64]:
         """Sites of the carriers, shape (n,)."""
-        mobile = self.supercell.mobile_sites
-        full = occupations[:, mobile] > 0
-        return mobile[(full if self.supercell.alloy.is_interstitial else ~full).argmax(axis=1)]
+        return find_carriers(self.supercell, occupations)
 
     def columns(
         self,
@@ -195,6 +193,13 @@ class CarrierTerms:
                 sites = table[carriers]
                 result |= ((sites == first[:, None]) | (sites == second[:, None])).any(axis=1)
         return result
+
+
+def find_carriers(cell: Supercell, occupations: NDArray) -> NDArray[np.int64]:
+    """Sites of the carriers of occupations (n, n_sites), shape (n,)."""
+    mobile = cell.mobile_sites
+    full = (occupations if len(mobile) == occupations.shape[1] else occupations[:, mobile]) > 0
+    return mobile[(full if cell.alloy.is_interstitial else ~full).argmax(axis=1)]
 
 
 def _site_table(env: CarrierEnvironment) -> NDArray[np.int64]:

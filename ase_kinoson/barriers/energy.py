@@ -14,22 +14,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-from ase.neighborlist import primitive_neighbor_list
 from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.barriers.clusters import CHUNK, PairClusters
-from ase_kinoson.barriers.fitting import RidgeData, fit_ridge
-from ase_kinoson.crystal.alloy import Alloy
+from ase_kinoson.barriers.energy_fit import EnergySet, fit_pairs, shell_cutoff
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.errors import ModelError
 
 __all__ = ["PairEnergy"]
-
-DEFAULT_REACH = 2.01
-"""Default cutoff of pairs and carrier environments in units of the shortest jump: 54 sites in fcc, 58 in
-bcc."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +72,7 @@ class PairEnergy:
             Needed for interstitial alloys only.
         """
         shells = max((len(np.atleast_1d(np.asarray(v))) for v in interactions.values()), default=1)
-        reach = _shell_cutoff(cell.alloy, shells) if cutoff is None else float(cutoff)
+        reach = shell_cutoff(cell.alloy, shells) if cutoff is None else float(cutoff)
         clusters = PairClusters.build(cell, cutoff=reach, network=network)
         coefficients = np.zeros(clusters.n_features)
         _, shell = np.unique(np.round(clusters.table.lengths, 3), return_inverse=True)
@@ -141,34 +135,37 @@ class PairEnergy:
         ridge
             Penalty; default chosen by cross-validation over groups.
         """
-        cell = states.supercell
-        if cutoff is None:
-            bond = float(network.lengths.min()) if network is not None else _shell_cutoff(cell.alloy, 1) / 1.001
-            cutoff = DEFAULT_REACH * bond
-        if triplet_cutoff is None:
-            triplet_cutoff = 0.0 if network is None else triplet_reach(network)
-        clusters = PairClusters.build(cell, cutoff=cutoff, network=network, triplet_cutoff=triplet_cutoff)
-        blocks: list[RidgeData] = []
-        if delta_e is not None:
-            if network is None:
-                raise ModelError("found delta_e without jumps; expected both; pass network=")
-            change = np.asarray(delta_e, dtype=float)
-            use = np.isfinite(change) & (network.targets(states.carriers) >= 0)
-            use = use if valid is None else use & np.asarray(valid, dtype=bool)
-            rows, jumps = np.nonzero(use)
-            design = clusters.jump_features(states.occupations, states.carriers, network)[rows, jumps]
-            blocks.append(RidgeData(design, change[rows, jumps], states.groups[rows], centred=False))
-        if energies is not None:
-            total = np.asarray(energies, dtype=float)
-            some = np.flatnonzero(np.isfinite(total))
-            design = clusters.features(states.occupations[some])
-            blocks.append(RidgeData(design, total[some], states.groups[some], centred=True))
-        if not any(len(b.target) for b in blocks):
-            raise ModelError(
-                "found no energies to fit; expected finite energies or energy changes; compute barriers first"
-            )
-        fitted = fit_ridge([b for b in blocks if len(b.target)], weight=energy_weight, ridge=ridge)
-        return cls(clusters, fitted.coefficients, fitted.constant, fitted.report)
+        change = None if delta_e is None else np.asarray(delta_e, dtype=float)
+        if change is not None and network is None:
+            raise ModelError("found delta_e without jumps; expected both; pass network=")
+        weights = None if valid is None else np.asarray(valid, dtype=float)
+        total = None if energies is None else np.asarray(energies, dtype=float)
+        return cls.fit_sets(
+            [EnergySet(states, network, total, change, weights)],
+            cutoff=cutoff,
+            triplet_cutoff=triplet_cutoff,
+            energy_weight=energy_weight,
+            ridge=ridge,
+        )
+
+    @classmethod
+    def fit_sets(
+        cls,
+        sets: Sequence[EnergySet],
+        *,
+        cutoff: float | None = None,
+        triplet_cutoff: float | None = None,
+        energy_weight: float | None = None,
+        ridge: float | None = None,
+    ) -> PairEnergy:
+        """Fit several sets of states on supercells of one lattice; see :meth:`fit`.
+
+        Total energies count within each set only: their zero may differ from set to set.
+        """
+        clusters, ridge_fit, constant = fit_pairs(
+            sets, cutoff=cutoff, triplet_cutoff=triplet_cutoff, energy_weight=energy_weight, ridge=ridge
+        )
+        return cls(clusters, ridge_fit.coefficients, constant, ridge_fit.report)
 
     def on(self, cell: Supercell) -> PairEnergy:
         """Use the energies on another supercell of the same lattice; its species may be a subset."""
@@ -287,20 +284,75 @@ class PairEnergy:
 
     def jump_delta(self, occupations: NDArray, carriers: ArrayLike, network: JumpNetwork) -> NDArray[np.float64]:
         """Return the energy change of every jump, eV, shape (n, J); 0 where there is no jump."""
-        occ, c = self._checked(occupations), np.asarray(carriers, dtype=np.int64)
+        occ, c = np.ascontiguousarray(self._checked(occupations)), np.asarray(carriers, dtype=np.int64)
         result = np.zeros((len(occ), network.n_jumps))
         step = max(1, CHUNK // 4 // (network.n_jumps * max(1, self.clusters.table.partner.shape[1])))
+        table = self._swap_table(network)
         for start in range(0, len(occ), step):
             part = slice(start, start + step)
-            targets = network.targets(c[part])
-            rows, jumps = np.nonzero(targets >= 0)
-            here = c[part][rows]
-            result[start + rows, jumps] = self._swap(occ[part], rows, here, targets[rows, jumps], carriers=here)
+            result[part] = self._jumps(occ[part], c[part], network, table)
         return result
 
-    def _swap(
-        self, occ: NDArray, rows: NDArray, first: NDArray, second: NDArray, *, carriers: NDArray | None = None
-    ) -> NDArray[np.float64]:
+    def _jumps(self, occ: NDArray, c: NDArray, network: JumpNetwork, table: NDArray) -> NDArray[np.float64]:
+        clusters, s, cell = self.clusters, self.clusters.n_species, self.supercell
+        kinds, rows = clusters.table.site_class, np.arange(len(occ))
+        targets = network.targets(c)
+        exists = targets >= 0
+        t = np.where(exists, targets, c[:, None])
+        flat, origin = occ.reshape(-1), rows * occ.shape[1]
+        own = flat[origin + c].astype(np.int64)  # what sits on the site of the carrier: nothing, or an interstitial
+        moved = flat[origin[:, None] + t].astype(np.int64)
+        here, there = c % cell.alloy.n_basis, t % cell.alloy.n_basis
+        result = self._site[kinds[here][:, None], moved] - self._site[kinds[here], own][:, None]
+        result += self._site[kinds[there], own[:, None]] - self._site[kinds[there], moved]
+        # around the carrier, for every species that could come: one sum serves all jumps
+        around = flat[origin[:, None] + clusters.partners(c)]
+        level = self._by_partner[clusters.pair_index[here] * s + around].sum(axis=1)
+        result += level[rows[:, None], moved] - level[rows, own][:, None]
+        around = flat[origin[:, None, None] + clusters.partners(t)]
+        first = (clusters.pair_index[there] * s + moved[..., None]) * s + own[:, None, None]
+        result += self._difference[first * s + around].sum(axis=2)
+        result += table[here[:, None], np.arange(t.shape[1]), own[:, None], moved]
+        if clusters.carrier is not None:
+            i, k = np.nonzero(exists)
+            before = self._carrier[clusters.carrier.columns(occ, c, rows)].sum(axis=1)
+            after = clusters.carrier.columns(occ, t[i, k], i, (c[i], t[i, k]))
+            result[i, k] += self._carrier[after].sum(axis=1) - before[i]
+        return np.where(exists, result, 0.0)
+
+    @cached_property
+    def _by_partner(self) -> NDArray[np.float64]:
+        """θ₂ as (2 n_orbits + 1) · around rows of one column per species."""
+        s = self.clusters.n_species
+        return np.ascontiguousarray(self._pair.reshape(-1, s, s).transpose(0, 2, 1)).reshape(-1, s)
+
+    def _swap_table(self, network: JumpNetwork) -> NDArray[np.float64]:
+        """What the two exchanged sites add by being neighbours of each other, shape (n_basis, J, S, S).
+
+        By basis site and jump, occupant of the carrier's site and of the target: their sums over neighbours take the
+        old occupants for the new ones, and count their pair twice.
+        """
+        key = network.fingerprint
+        known = self.__dict__.setdefault("_tables", {})
+        if key not in known:
+            clusters, s = self.clusters, self.clusters.n_species
+            value = self._pair.reshape(-1, s, s)
+            one, two = np.meshgrid(np.arange(s), np.arange(s), indexing="ij")
+            found = np.zeros((*network.exists.shape, s, s))
+            for b, k in np.argwhere(network.exists):
+                ends = (int(b), int(network.targets(np.array([b]))[0, k]))
+                for site, old, new in ((ends[0], one, two), (ends[1], two, one)):
+                    basis = site % self.supercell.alloy.n_basis
+                    partners = clusters.partners(np.array([site]))[0]
+                    for n in np.flatnonzero(np.isin(partners, ends)):
+                        before, after = (one, two) if partners[n] == ends[0] else (two, one)
+                        v = value[clusters.pair_index[basis, n]]
+                        right = 0.5 * (v[new, after] - v[old, before])
+                        found[b, k] += right - (v[new, before] - v[old, before])
+            known[key] = found
+        return known[key]
+
+    def _swap(self, occ: NDArray, rows: NDArray, first: NDArray, second: NDArray) -> NDArray[np.float64]:
         clusters, s = self.clusters, self.clusters.n_species
         n_basis = self.supercell.alloy.n_basis
         kinds = clusters.table.site_class
@@ -327,7 +379,7 @@ class PairEnergy:
                 wrong = pair[(k * s + new[i]) * s + before] - pair[(k * s + old[i]) * s + before]
                 result += np.bincount(i, right - wrong, minlength=len(rows))
         if clusters.carrier is not None:
-            start = clusters.carrier.carriers(occ)[rows] if carriers is None else carriers
+            start = clusters.carrier.carriers(occ)[rows]
             near = np.flatnonzero(clusters.carrier.touched(start, first, second))
             if len(near):
                 p, q, c = first[near], second[near], start[near]
@@ -346,21 +398,3 @@ class PairEnergy:
                 "supercell; move the model with .on(supercell)"
             )
         return occ
-
-
-def _shell_cutoff(alloy: Alloy, shells: int) -> float:
-    """Slightly more than the length of the ``shells``-th shell of varying sites, Å."""
-    varying = alloy.varying_basis
-    reach = 1.01 * float(np.linalg.norm(alloy.cell[alloy.pbc], axis=1).max())
-    while True:
-        i, j, d = primitive_neighbor_list("ijd", alloy.pbc, alloy.cell, alloy.scaled_positions @ alloy.cell, reach)
-        lengths = np.unique(np.round(d[varying[i] & varying[j]], 3))
-        if len(lengths) > shells or not varying.any():
-            return float(lengths[shells - 1]) * 1.001 + 1e-3 if varying.any() else reach
-        reach *= 1.5
-
-
-def triplet_reach(network: JumpNetwork) -> float:
-    """Default distance from the carrier up to which atoms are counted in pairs, Å."""
-    interstitial = network.supercell.alloy.is_interstitial
-    return float((1.45 if interstitial else 1.2) * network.lengths.min())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,42 @@ class RidgeData:
     groups : ndarray of int, shape (n,)
     centred : bool
         Whether a constant is fitted along with these rows.
+    weights : ndarray, shape (n,), optional
+        Weight of each squared error; equal weights by default. Their mean does not matter.
     """
 
     design: NDArray[np.float64]
     target: NDArray[np.float64]
     groups: NDArray[np.int64]
     centred: bool
+    weights: NDArray[np.float64] | None = None
+
+    @cached_property
+    def relative_weights(self) -> NDArray[np.float64]:
+        """Weights with mean 1."""
+        n = len(self.target)
+        return np.ones(n) if self.weights is None else self.weights / self.weights.mean()
+
+    @classmethod
+    def join(cls, parts: Sequence[RidgeData]) -> RidgeData:
+        """Rows of several sets as one kind; each set keeps its own constant, which is taken out here."""
+        if len(parts) == 1:
+            return parts[0]
+        means = [p.centres() for p in parts]
+        return cls(
+            np.concatenate([p.design - m[0] for p, m in zip(parts, means, strict=True)]),
+            np.concatenate([p.target - m[1] for p, m in zip(parts, means, strict=True)]),
+            np.concatenate([p.groups for p in parts]),
+            False,
+            np.concatenate([np.ones(len(p.target)) if p.weights is None else p.weights for p in parts]),
+        )
+
+    def centres(self) -> tuple[NDArray[np.float64], float]:
+        """Weighted mean row and target, zero where no constant is fitted."""
+        if not self.centred:
+            return np.zeros(self.design.shape[1]), 0.0
+        w = self.relative_weights / len(self.target)
+        return w @ self.design, float(w @ self.target)
 
 
 @dataclass(frozen=True)
@@ -105,9 +136,10 @@ def fit_ridge(
     labels = np.unique(np.concatenate([b.groups for b in blocks]))
     folds = min(FOLDS, len(labels))
     fold_of = np.random.default_rng(0).permutation(np.arange(len(labels)) % folds)
-    means = [(b.design.mean(0), float(b.target.mean())) if b.centred else (np.zeros(n_features), 0.0) for b in blocks]
-    x = [b.design - m[0] for b, m in zip(blocks, means, strict=True)]
-    y = [b.target - m[1] for b, m in zip(blocks, means, strict=True)]
+    means = [b.centres() for b in blocks]
+    root = [np.sqrt(b.relative_weights) for b in blocks]
+    x = [(b.design - m[0]) * r[:, None] for b, m, r in zip(blocks, means, root, strict=True)]
+    y = [(b.target - m[1]) * r for b, m, r in zip(blocks, means, root, strict=True)]
     fold = [fold_of[np.searchsorted(labels, b.groups)] for b in blocks]
     grams = [[x[k][fold[k] == f].T @ x[k][fold[k] == f] for f in range(folds)] for k in range(len(blocks))]
     sides = [[x[k][fold[k] == f].T @ y[k][fold[k] == f] for f in range(folds)] for k in range(len(blocks))]
@@ -170,16 +202,27 @@ def held_out_errors(
     test: Mapping[str, tuple[NDArray, NDArray]],
     train_moving: NDArray,
     train: Mapping[str, NDArray],
+    *,
+    weights: NDArray | None = None,
 ) -> dict[str, Any]:
-    """Errors of the model and of the mean of each species, for all jumps and by moving species."""
+    """Errors of the model and of the mean of each species, for all jumps and by moving species.
 
-    def summary(error: NDArray) -> dict[str, float | int]:
-        return {
+    With unequal ``weights`` (n,) each summary also holds ``weighted_mae`` and ``weighted_bias``.
+    """
+
+    def summary(error: NDArray, weight: NDArray | None) -> dict[str, float | int]:
+        found: dict[str, float | int] = {
             "mae": float(np.abs(error).mean()),
             "rmse": float(np.sqrt((error**2).mean())),
             "bias": float(error.mean()),
             "n": len(error),
         }
+        if weight is not None and weight.sum() > 0:
+            found["weighted_mae"] = float(np.average(np.abs(error), weights=weight))
+            found["weighted_bias"] = float(np.average(error, weights=weight))
+        return found
+
+    given = weights is not None and len(weights) > 0 and float(np.ptp(weights)) > 0
 
     result: dict[str, Any] = {}
     for code in (0, *range(1, len(species))):
@@ -187,6 +230,7 @@ def held_out_errors(
         if not rows.any():
             continue
         entry = {}
+        weight = weights[rows] if given and weights is not None else None
         for name, (found, true) in test.items():
             overall = float(train[name].mean())
             means = np.array(
@@ -196,8 +240,8 @@ def held_out_errors(
                 ]
             )
             entry[name] = {
-                "model": summary((found - true)[rows]),
-                "baseline": summary((means[moving] - true)[rows]),
+                "model": summary((found - true)[rows], weight),
+                "baseline": summary((means[moving] - true)[rows], weight),
             }
         result["all" if code == 0 else species[code]] = entry
     return result

@@ -1,17 +1,15 @@
 """The symmetric part of a barrier, K = Q − ΔE/2, as an invariant function of the sites around a jump.
 
 The sites around a jump are listed alike for the jump and its reverse, and the group of the jump holds the
-operations that reverse it. Each network first applies one filter in all orientations of that group and ends
-with the mean over them: K is the same for a jump and its reverse and for symmetry copies of an environment,
+operations that reverse it: K is the same for a jump and its reverse and for symmetry copies of an environment,
 whatever the weights are.
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,14 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from ase_kinoson.barriers.fitting import RidgeData, fit_ridge
+from ase_kinoson.barriers.invariant import (
+    CHUNK,
+    FrozenNetwork,
+    InvariantNetwork,
+    TrainingPlan,
+    single_thread,
+    train_network,
+)
 from ase_kinoson.crystal.environment import EnvironmentClass, JumpEnvironment
 from ase_kinoson.crystal.jumps import JumpNetwork
 
@@ -27,22 +33,6 @@ __all__ = ["JumpSamples", "KraModel", "KraNetwork", "SiteLookup", "single_thread
 
 TABLE_LIMIT = 50_000_000
 """Largest table of environment sites that is kept, entries."""
-
-CHUNK = 1024
-"""Jumps evaluated at once."""
-
-
-@contextlib.contextmanager
-def single_thread(small: bool = True) -> Iterator[None]:
-    """Run small tensor operations on one thread, which is faster than sharing them out."""
-    before = torch.get_num_threads()
-    if small and before > 1:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        if torch.get_num_threads() != before:
-            torch.set_num_threads(before)
 
 
 class SiteLookup:
@@ -90,19 +80,30 @@ class JumpSamples:
         Species code of the atom that moves.
     target : ndarray, shape (m,)
         K, eV.
+    weights : ndarray, shape (m,)
+        How much each counts.
     groups : ndarray of int, shape (m,)
     """
 
     codes: NDArray[np.int8]
     moving: NDArray[np.int64]
     target: NDArray[np.float64]
+    weights: NDArray[np.float64]
     groups: NDArray[np.int64]
 
     def __getitem__(self, rows: NDArray) -> JumpSamples:
-        return JumpSamples(self.codes[rows], self.moving[rows], self.target[rows], self.groups[rows])
+        return JumpSamples(
+            self.codes[rows], self.moving[rows], self.target[rows], self.weights[rows], self.groups[rows]
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[JumpSamples]) -> JumpSamples:
+        """All samples of some sets."""
+        names = ("codes", "moving", "target", "weights", "groups")
+        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
 
-class KraNetwork(nn.Module):
+class KraNetwork(InvariantNetwork):
     """K of one class of jumps: a mean for each moving species, linear counts, and an invariant network.
 
     Parameters
@@ -115,53 +116,36 @@ class KraNetwork(nn.Module):
         Width of the network; 0 leaves it out.
     layers
         Number of mixing layers.
+    distances : ndarray, shape (n_env,), optional
+        Distance of each site from the nearer end, Å.
     """
 
-    permutations: Tensor
     orbits: Tensor
     mean: Tensor
     linear: Tensor
 
-    def __init__(self, environment: EnvironmentClass, n_atoms: int, *, hidden: int = 16, layers: int = 1) -> None:
-        super().__init__()
-        n_env, n_ops = environment.n_sites, environment.n_ops
-        self.n_env, self.n_ops, self.n_atoms, self.hidden = n_env, n_ops, n_atoms, hidden
+    def __init__(
+        self,
+        environment: EnvironmentClass,
+        n_atoms: int,
+        *,
+        hidden: int = 16,
+        layers: int = 1,
+        distances: NDArray | None = None,
+    ) -> None:
+        super().__init__(environment, n_atoms, hidden=hidden, layers=layers, kinds=n_atoms, distances=distances)
         n_orbits = int(environment.site_orbits.max(initial=-1)) + 1
-        self.register_buffer("permutations", torch.as_tensor(environment.inverse_permutations), persistent=False)
         self.register_buffer("orbits", torch.as_tensor(environment.site_orbits), persistent=False)
         self.register_buffer("mean", torch.zeros(n_atoms, dtype=torch.float64))
         self.register_buffer("linear", torch.zeros(n_atoms, n_orbits, n_atoms, dtype=torch.float64))
-        if hidden:
-            self.filter = nn.Parameter(torch.randn(n_env, n_atoms, hidden) / max(1, n_env) ** 0.5)
-            self.embedding = nn.Parameter(0.5 * torch.randn(n_atoms, hidden))
-            self.gate = nn.Parameter(torch.zeros(n_atoms, hidden))
-            self.own = nn.ModuleList([nn.Linear(hidden, hidden) for _ in range(layers)])
-            self.mixed = nn.ModuleList([nn.Linear(hidden, hidden, bias=False) for _ in range(layers)])
-            self.readout = nn.Parameter(torch.zeros(n_atoms, hidden + 1))
 
-    def expand(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
-        """One-hot environments, shape (m, n_env * n_atoms)."""
-        table = torch.cat([torch.zeros(1, self.n_atoms), torch.eye(self.n_atoms)]).to(device=codes.device, dtype=dtype)
-        return table[codes.long()].flatten(1)
-
-    def lifted(self) -> Tensor:
-        """The filter in all orientations, shape (n_env * n_atoms, n_ops * hidden)."""
-        turned = self.filter[self.permutations]  # (n_ops, n_env, n_atoms, hidden)
-        return turned.permute(1, 2, 0, 3).reshape(self.n_env * self.n_atoms, self.n_ops * self.hidden)
-
-    def residual(self, hot: Tensor, moving: Tensor, *, lifted: Tensor | None = None) -> Tensor:
-        """The network alone, shape (m,); ``moving`` counts atoms from 0."""
-        h = (hot @ (self.lifted() if lifted is None else lifted)).view(len(hot), self.n_ops, self.hidden)
-        scale, shift = 1.0 + self.gate[moving][:, None], self.embedding[moving][:, None]
-        h = nn.functional.silu(torch.addcmul(shift, h, scale))
-        for own, mixed in zip(self.own, self.mixed, strict=True):
-            h = h + nn.functional.silu(own(h) + mixed(h.mean(dim=1, keepdim=True)))
-        out = self.readout[moving]
-        return (h.mean(dim=1) * out[:, :-1]).sum(dim=1) + out[:, -1]
+    def columns(self) -> Tensor:
+        """Linear part by site, species there and moving species, shape (n_env, n_atoms, n_atoms)."""
+        return self.linear[:, self.orbits].permute(1, 2, 0)
 
     def baseline(self, hot: Tensor, moving: Tensor) -> Tensor:
         """Mean and linear part, float64, shape (m,)."""
-        weights = self.linear[:, self.orbits].permute(1, 2, 0).reshape(self.n_env * self.n_atoms, self.n_atoms)
+        weights = self.columns().reshape(self.n_env * self.n_atoms, self.n_atoms)
         return self.mean[moving] + (hot @ weights).gather(1, moving[:, None])[:, 0]
 
     def forward(self, codes: Tensor, moving: Tensor) -> Tensor:
@@ -177,20 +161,18 @@ class KraNetwork(nn.Module):
         """Ridge on counts by orbit: one part common to all moving species and one for each."""
         orbits, n_atoms = self.orbits.numpy(), self.n_atoms
         n_orbits = self.linear.shape[1]
-        hot = (
-            self.expand(torch.as_tensor(data.codes), torch.float64)
-            .numpy()
-            .reshape(len(data.codes), self.n_env, n_atoms)
-        )
-        counts = np.zeros((len(hot), n_orbits, n_atoms))
+        counts = np.zeros((len(data.codes), n_orbits, n_atoms))
         for orbit in range(n_orbits):
-            counts[:, orbit] = hot[:, orbits == orbit].sum(axis=1)
+            there = data.codes[:, orbits == orbit]
+            for atom in range(n_atoms):
+                counts[:, orbit, atom] = (there == atom + 1).sum(axis=1)
         centre = counts.mean(axis=0)
-        flat = (counts - centre).reshape(len(hot), -1)
+        flat = (counts - centre).reshape(len(counts), -1)
         kind = np.eye(n_atoms)[data.moving - 1]
-        level = float(data.target.mean())
-        design = np.concatenate([kind, flat, (kind[:, :, None] * flat[:, None, :]).reshape(len(hot), -1)], axis=1)
-        fitted = fit_ridge([RidgeData(design, data.target - level, data.groups, centred=False)], free=n_atoms)
+        level = float(np.average(data.target, weights=data.weights))
+        design = np.concatenate([kind, flat, (kind[:, :, None] * flat[:, None, :]).reshape(len(flat), -1)], axis=1)
+        rows = RidgeData(design, data.target - level, data.groups, centred=False, weights=data.weights)
+        fitted = fit_ridge([rows], free=n_atoms)
         theta = fitted.coefficients
         size = flat.shape[1]
         own = theta[n_atoms + size :].reshape(n_atoms, size) + theta[None, n_atoms : n_atoms + size]
@@ -202,84 +184,51 @@ class KraNetwork(nn.Module):
         self,
         train: JumpSamples,
         validation: JumpSamples,
+        plan: TrainingPlan,
         *,
-        epochs: int,
         generator: torch.Generator,
-        learning_rate: float,
-        weight_decay: float,
-        batch: int,
-        dropout: float = 0.0,
-        device: torch.device,
         tick: Callable[[], Any],
     ) -> dict[str, Any]:
-        """Train on what the linear part leaves; keep the epoch that is best on the validation jumps.
-
-        The linear part alone (epoch 0) stays where no epoch beats it by a standard error.
-        """
-        if len(train.target) == 0 or len(validation.target) == 0:
+        """Train on what the linear part leaves; see :func:`~ase_kinoson.barriers.invariant.train_network`."""
+        if len(train.target) == 0:
             return {"best_epoch": 0, "validation_mae": []}
         self.float()
         self.mean, self.linear = self.mean.double(), self.linear.double()
-        self.to(device)
-        parts = []
+        self.to(plan.device)
+        linear = FrozenNetwork.of(self.columns().cpu(), torch.float64)
+        left = []
         for data in (train, validation):
-            codes = torch.as_tensor(data.codes, device=device)
-            atom = torch.as_tensor(data.moving, device=device) - 1
-            base = torch.cat(
-                [
-                    self.baseline(self.expand(c, torch.float64), a)
-                    for c, a in zip(codes.split(CHUNK), atom.split(CHUNK), strict=True)
-                ]
-            )
-            parts.append((codes, atom, (torch.as_tensor(data.target, device=device) - base)))
-        scale = float(parts[0][2].std()) if len(train.target) > 1 else 1.0
+            known = self.mean.cpu().numpy()[data.moving - 1] + linear(data.codes, data.moving - 1)
+            left.append(torch.as_tensor(data.target - known, device=plan.device))
+        scale = float(left[0].std()) if len(train.target) > 1 else 1.0
         scale = scale if scale > 1e-9 else 1.0
-        optimizer = torch.optim.AdamW(self.parameters(), lr=learning_rate, weight_decay=weight_decay)
-        codes, atom, goal = parts[0]
-        steps = max(1, -(-len(goal) // batch))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=learning_rate, total_steps=epochs * steps, pct_start=0.2
-        )
+        codes, check = (torch.as_tensor(d.codes, device=plan.device) for d in (train, validation))
+        atom, atom_check = (torch.as_tensor(d.moving - 1, device=plan.device) for d in (train, validation))
+        weight = torch.as_tensor(train.weights / train.weights.mean(), device=plan.device).float()
 
-        def errors() -> Tensor:
+        def loss(rows: Tensor) -> Tensor:
+            hot = self.hide(self.expand(codes[rows], torch.float32), plan.dropout, generator)
+            error = self.residual(hot, atom[rows]) - (left[0][rows] / scale).float()
+            return (
+                weight[rows] * nn.functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
+            ).mean()
+
+        def errors() -> tuple[Tensor, Tensor]:
             with torch.no_grad():
-                lifted = self.lifted()
                 found = [
-                    self.residual(self.expand(c, torch.float32), a, lifted=lifted).double() * scale
-                    for c, a in zip(codes_check.split(CHUNK), atom_check.split(CHUNK), strict=True)
+                    self.residual(self.expand(c, torch.float32), a).double() * scale
+                    for c, a in zip(check.split(CHUNK), atom_check.split(CHUNK), strict=True)
                 ]
-            return (torch.cat(found) - goal_check).abs()
+            return (torch.cat(found) - left[1]).abs().cpu(), torch.as_tensor(validation.weights)
 
-        codes_check, atom_check, goal_check = parts[1]
-        linear = errors()
-        history = [float(linear.mean())]
-        best, best_epoch, kept = history[0], 0, copy.deepcopy(self.state_dict())
-        for epoch in range(1, epochs + 1):
-            self.train()
-            order = torch.randperm(len(goal), generator=generator).to(device)
-            for rows in order.split(batch):
-                hot = self.expand(codes[rows], torch.float32)
-                if dropout > 0.0:
-                    keep = torch.rand(hot.shape[0], self.n_env, generator=generator).to(device) >= dropout
-                    hot = (hot.view(len(rows), self.n_env, -1) * keep[:, :, None] / (1.0 - dropout)).flatten(1)
-                loss = nn.functional.smooth_l1_loss(self.residual(hot, atom[rows]), (goal[rows] / scale).float())
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-            self.eval()
-            tick()
-            now = errors()
-            history.append(float(now.mean()))
-            gain = linear - now
-            certain = float(gain.mean()) > float(gain.std()) / len(gain) ** 0.5
-            if history[-1] < best and certain:
-                best, best_epoch, kept = history[-1], epoch, copy.deepcopy(self.state_dict())
-        self.load_state_dict(kept)
+        report = train_network(
+            self, plan, len(codes), loss, errors if validation.weights.sum() > 0 else None,
+            batch=plan.batch_of(len(codes)), generator=generator, tick=tick,
+        )  # fmt: skip
         self.cpu().double()
         with torch.no_grad():
             self.readout.mul_(scale)
-        return {"best_epoch": best_epoch, "validation_mae": [round(h, 6) for h in history]}
+        return report
 
 
 class KraModel:
@@ -290,18 +239,48 @@ class KraModel:
     environment
         Sites around every jump.
     networks
-        One per jump class.
+        One per jump class; not to be changed afterwards.
+    dtype
+        Precision of predictions: ``torch.float32`` or ``torch.float64``.
     """
 
-    def __init__(self, environment: JumpEnvironment, networks: Sequence[KraNetwork]) -> None:
+    def __init__(
+        self, environment: JumpEnvironment, networks: Sequence[KraNetwork], dtype: torch.dtype = torch.float32
+    ) -> None:
         self.environment = environment
         self.networks = list(networks)
         self.lookup = SiteLookup(environment)
+        self.dtype = dtype
+
+    @classmethod
+    def build(cls, environment: JumpEnvironment, n_atoms: int, *, hidden: int, layers: int) -> KraModel:
+        """A model with fresh weights."""
+        return cls(
+            environment,
+            [
+                KraNetwork(kind, n_atoms, hidden=hidden, layers=layers, distances=reach)
+                for kind, reach in zip(environment.classes, environment.distances, strict=True)
+            ],
+        )
+
+    @cached_property
+    def _frozen(self) -> list[FrozenNetwork]:
+        return [net.frozen(self.dtype, net.columns()) for net in self.networks]
+
+    @cached_property
+    def _means(self) -> list[NDArray[np.float64]]:
+        return [net.mean.detach().numpy() for net in self.networks]
 
     def samples(
-        self, occupations: NDArray, carriers: NDArray, use: NDArray, target: NDArray, groups: NDArray
-    ) -> list[tuple[JumpSamples, NDArray[np.int64], NDArray[np.int64]]]:
-        """Environments of the jumps marked by ``use`` (n, J), by class, with their rows and jump numbers."""
+        self,
+        occupations: NDArray,
+        carriers: NDArray,
+        use: NDArray,
+        target: NDArray,
+        weights: NDArray,
+        groups: NDArray,
+    ) -> list[JumpSamples]:
+        """Environments of the jumps marked by ``use`` (n, J), by class."""
         network = self.environment.network
         codes = self.lookup.codes(occupations, carriers)
         moving = network.moving_species(occupations, carriers)
@@ -309,8 +288,10 @@ class KraModel:
         result = []
         for k, net in enumerate(self.networks):
             rows, jumps = np.nonzero(use & (label == k))
-            data = JumpSamples(codes[rows, jumps, : net.n_env], moving[rows, jumps], target[rows, jumps], groups[rows])
-            result.append((data, rows, jumps))
+            pick = (rows, jumps)
+            result.append(
+                JumpSamples(codes[rows, jumps, : net.n_env], moving[pick], target[pick], weights[pick], groups[rows])
+            )
         return result
 
     def kra(self, occupations: NDArray, carriers: NDArray) -> NDArray[np.float64]:
@@ -318,49 +299,37 @@ class KraModel:
         network = self.environment.network
         result = np.zeros((len(occupations), network.n_jumps))
         step = max(1, CHUNK // network.n_jumps)
-        lifted = [net.lifted().detach() if net.hidden else None for net in self.networks]
         for start in range(0, len(occupations), step):
             part = slice(start, start + step)
             occ, c = occupations[part], carriers[part]
             codes = self.lookup.codes(occ, c)
-            moving = network.moving_species(occ, c)
+            kind = network.moving_species(occ, c) - 1
             label = network.jump_class[network.basis_of(c)]
             for k, net in enumerate(self.networks):
                 rows, jumps = np.nonzero(label == k)
-                if len(rows) == 0:
-                    continue
-                with torch.no_grad(), single_thread(len(rows) < CHUNK // 2):
-                    hot = net.expand(torch.from_numpy(codes[rows, jumps, : net.n_env]), torch.float64)
-                    atom = torch.from_numpy(moving[rows, jumps]) - 1
-                    values = net.baseline(hot, atom)
-                    if net.hidden:
-                        values = values + net.residual(hot, atom, lifted=lifted[k])
-                result[start + rows, jumps] = values.numpy()
+                if len(rows):
+                    atoms = kind[rows, jumps]
+                    with single_thread(len(rows) < CHUNK // 2):
+                        values = self._frozen[k](codes[rows, jumps, : net.n_env], atoms)
+                    result[start + rows, jumps] = self._means[k][atoms] + values
         return result
 
     def on(self, network: JumpNetwork) -> KraModel:
         """The same model for the same jumps on another supercell."""
-        return KraModel(replace(self.environment, network=network), self.networks)
+        return KraModel(replace(self.environment, network=network), self.networks, self.dtype)
+
+    def with_precision(self, dtype: torch.dtype) -> KraModel:
+        """The same model, evaluated in another precision."""
+        return self if dtype == self.dtype else KraModel(self.environment, self.networks, dtype)
 
     def with_species(self, codes: NDArray) -> KraModel:
         """Keep only some species; ``codes`` are the old codes of the new atoms (from code 1)."""
         pick = torch.as_tensor(np.asarray(codes) - 1)
         networks = []
-        for label, net in enumerate(self.networks):
-            small = KraNetwork(
-                self.environment.classes[label],
-                len(pick),
-                hidden=net.hidden,
-                layers=len(net.own) if net.hidden else 1,
-            )
-            small.double()
-            state = {k: v.clone() for k, v in net.state_dict().items()}
-            state["mean"] = state["mean"][pick]
-            state["linear"] = state["linear"][pick][:, :, pick]
-            if net.hidden:
-                state["filter"] = state["filter"][:, pick]
-                for name in ("embedding", "gate", "readout"):
-                    state[name] = state[name][pick]
-            small.load_state_dict(state)
+        for net, kind, reach in zip(self.networks, self.environment.classes, self.environment.distances, strict=True):
+            small = KraNetwork(kind, len(pick), hidden=net.hidden, layers=net.layers, distances=reach).double()
+            small.take_species(net, pick, kinds=True)
+            small.mean.copy_(net.mean[pick])
+            small.linear.copy_(net.linear[pick][:, :, pick])
             networks.append(small)
-        return KraModel(self.environment, networks)
+        return KraModel(self.environment, networks, self.dtype)

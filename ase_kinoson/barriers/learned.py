@@ -1,28 +1,29 @@
 """`BarrierModel`: barriers learned from a set of reference barriers.
 
-Q = K + ΔE/2. ΔE is the difference of a state function (`PairEnergy`), so that closed loops of jumps sum to
-zero; K is the same for a jump and its reverse (`KraModel`). Detailed balance therefore holds by
-construction, whatever was learned.
+Q = K + ΔE/2. ΔE is the difference of a state function (`PairEnergy`, or with a network `NetworkEnergy`), so that
+closed loops of jumps sum to zero; K is the same for a jump and its reverse (`KraModel`). Detailed balance therefore
+holds by construction, whatever was learned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
-from tqdm import tqdm
 
+from ase_kinoson.barriers.carrier_network import CarrierNetwork, NetworkEnergy
 from ase_kinoson.barriers.clusters import PairClusters
 from ase_kinoson.barriers.energy import PairEnergy
-from ase_kinoson.barriers.fitting import held_out_errors, split_groups
-from ase_kinoson.barriers.kra import KraModel, KraNetwork, single_thread
+from ase_kinoson.barriers.invariant import single_thread
+from ase_kinoson.barriers.kra import KraModel
 from ase_kinoson.barriers.model_file import (
     alloy_from_dict,
     alloy_to_dict,
@@ -32,51 +33,24 @@ from ase_kinoson.barriers.model_file import (
     same_lattice,
     write_model,
 )
+from ase_kinoson.barriers.model_fit import FitSettings, fit_parts, report_held_out, split_sets
 from ase_kinoson.barriers.source import JumpEnergies
-from ase_kinoson.crystal.environment import JumpEnvironment
+from ase_kinoson.barriers.training_sets import TrainingBarriers, TrainingSet, training_sets
+from ase_kinoson.crystal.environment import CarrierEnvironment, JumpEnvironment
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
-from ase_kinoson.errors import BarrierError, ModelError
+from ase_kinoson.errors import ModelError
 
 __all__ = ["BarrierModel", "TrainingBarriers"]
 
 FORMAT = "ase_kinoson.BarrierModel"
-VERSION = 1
+VERSION = 2
 
+STATES = 256
+"""States that one thread evaluates at once."""
 
-class TrainingBarriers(Protocol):
-    """What :meth:`BarrierModel.fit` learns from; J jumps per state, eV."""
-
-    @property
-    def states(self) -> States:
-        """The n states."""
-        ...
-
-    @property
-    def network(self) -> JumpNetwork:
-        """Their jumps."""
-        ...
-
-    @property
-    def barrier(self) -> NDArray[np.float64]:
-        """Shape (n, J); ``inf`` where rejected."""
-        ...
-
-    @property
-    def delta_e(self) -> NDArray[np.float64]:
-        """Shape (n, J)."""
-        ...
-
-    @property
-    def energy_initial(self) -> NDArray[np.float64]:
-        """Shape (n,)."""
-        ...
-
-    @property
-    def valid(self) -> NDArray[np.bool_]:
-        """Shape (n, J)."""
-        ...
+PRECISIONS = {"single": torch.float32, "double": torch.float64}
 
 
 class BarrierModel:
@@ -86,7 +60,7 @@ class BarrierModel:
 
     Attributes
     ----------
-    energy : PairEnergy
+    energy : PairEnergy or NetworkEnergy
         The state function that ΔE comes from; Monte Carlo samples it.
     kra : KraModel
         The symmetric part.
@@ -95,7 +69,11 @@ class BarrierModel:
     """
 
     def __init__(
-        self, network: JumpNetwork, energy: PairEnergy, kra: KraModel, report: Mapping[str, Any] | None = None
+        self,
+        network: JumpNetwork,
+        energy: PairEnergy | NetworkEnergy,
+        kra: KraModel,
+        report: Mapping[str, Any] | None = None,
     ) -> None:
         self._network = network
         self.energy = energy
@@ -122,163 +100,107 @@ class BarrierModel:
     @classmethod
     def fit(
         cls,
-        barriers: TrainingBarriers,
+        barriers: TrainingBarriers | Sequence[TrainingBarriers],
         *,
+        weights: ArrayLike | Sequence[ArrayLike] | None = None,
         seed: int = 0,
         hidden: int = 32,
-        epochs: int = 60,
+        epochs: int = 30,
         layers: int = 1,
         learning_rate: float = 3e-3,
-        weight_decay: float = 1.0,
-        dropout: float = 0.1,
+        weight_decay: float = 0.5,
+        dropout: float = 0.05,
         batch_size: int | None = None,
         energy_cutoff: float | None = None,
         triplet_cutoff: float | None = None,
         environment_cutoff: float | None = None,
         test_fraction: float = 0.15,
         validation_fraction: float = 0.15,
+        temperature_K: float | None = None,
         progress: bool = False,
-        device: str = "cpu",
+        device: str = "auto",
     ) -> BarrierModel:
         """Learn energies and barriers.
 
-        Energies by ridge regression on pair counts; K by ridge regression on symmetrised counts, then a
-        small invariant network on the residual, trained with AdamW and stopped at the epoch that is best on
-        the validation states (the linear part alone, epoch 0, is a valid outcome). States of one group stay
-        on one side of every split. Rejected jumps are left out.
+        Energies by ridge regression on pair counts, K by ridge regression on symmetrised counts; then a small
+        invariant network on what each of them leaves, trained with AdamW and stopped at the epoch that is best on
+        the validation states (the linear part alone, epoch 0, is a valid outcome). States of one group stay on one
+        side of every split. Rejected jumps are left out.
 
         Parameters
         ----------
         barriers
-            Reference barriers of states.
+            Reference barriers of states; a list of several sets may hold other supercells and compositions of the
+            same lattice. The model then knows the species of all of them.
+        weights : array_like, shape (n, J), or one for each set
+            How much each jump counts, at least 0; default 1. For example the share that each jump has in a
+            transport coefficient. The held-out errors are given weighted, too.
         seed
-            Seed of splits, initial weights and batches; equal seeds give equal models.
+            Seed of splits, initial weights and batches; equal seeds give equal models on the same kind of device.
         hidden
-            Width of the network; 0: linear part only.
-        epochs, layers, learning_rate, weight_decay, dropout, batch_size
-            Training of the network; ``dropout`` hides that fraction of the sites around a jump.
+            Width of the network of K; that of the energy has half of it. 0: linear parts only.
+        epochs, layers, learning_rate, weight_decay, dropout
+            Training of the networks; ``dropout`` hides that fraction of the sites around a jump.
+        batch_size
+            Jumps per step; default: a sixtieth of them, 32 to 192.
         energy_cutoff
-            Longest pair of the energy, Å; default 2.01 times the shortest jump.
+            Longest pair of the energy, and reach of its network around the carrier, Å; default 2.01 times the
+            shortest jump.
         triplet_cutoff
             As in :meth:`PairEnergy.fit`.
         environment_cutoff
-            Distance from either end of a jump up to which K sees atoms, Å; default 1.75 times the shortest
-            jump.
+            Distance from either end of a jump up to which K sees atoms, Å; default 2.3 times the shortest jump.
         test_fraction, validation_fraction
-            Share of the groups held out for the report and for stopping.
+            Share of the groups held out for the report and for stopping. Without validation states the last epoch
+            is kept.
+        temperature_K
+            Temperature of the reported errors of rates, K; default that of the states, or 1000.
         progress
             Show a progress bar.
         device
-            Where the network trains: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+            Where the networks train: ``"cpu"``, ``"cuda"``, or ``"auto"``: on a GPU if there is one.
 
         Raises
         ------
         BarrierError
-            If there are too few independent states.
+            If there are too few independent states, or weights are not usable.
+        ModelError
+            If sets belong to different lattices, or there is no such device.
         """
-        states = barriers.states
-        network = barriers.network
-        if network.supercell != states.supercell:
-            network = network.with_supercell(states.supercell)
-        exists = network.targets(states.carriers) >= 0
-        barrier, delta = np.asarray(barriers.barrier, dtype=float), np.asarray(barriers.delta_e, dtype=float)
-        use = np.asarray(barriers.valid, dtype=bool) & exists & np.isfinite(barrier) & np.isfinite(delta)
-        if not use.any():
-            raise BarrierError(f"found no valid barrier in {len(states)} states; expected some; compute barriers first")
-        if not 0 <= test_fraction + validation_fraction < 1:
-            raise BarrierError(
-                f"found test_fraction={test_fraction} and validation_fraction={validation_fraction}; "
-                f"expected a sum below 1; lower them"
-            )
-        train, validation, test = split_groups(states.groups, (validation_fraction, test_fraction), seed=seed)
-        if not use[train].any():
-            raise BarrierError("found no valid barrier among the training states; expected some; compute more states")
-        energy = PairEnergy.fit(
-            states[train],
-            np.asarray(barriers.energy_initial, dtype=float)[train],
-            network=network,
-            delta_e=delta[train],
-            valid=use[train],
-            cutoff=energy_cutoff,
+        settings = FitSettings(
+            hidden=hidden,
+            layers=layers,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            dropout=dropout,
+            batch_size=batch_size,
+            energy_cutoff=energy_cutoff,
             triplet_cutoff=triplet_cutoff,
+            environment_cutoff=environment_cutoff,
+            test_fraction=test_fraction,
+            validation_fraction=validation_fraction,
+            temperature_K=temperature_K,
+            device=device,
         )
-        environment = JumpEnvironment.build(network, cutoff=environment_cutoff)
-        n_atoms = len(states.supercell.species) - 1
-        where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            networks = [KraNetwork(kind, n_atoms, hidden=hidden, layers=layers) for kind in environment.classes]
-        kra = KraModel(environment, networks)
-        target = np.where(use, barrier, 0.0) - 0.5 * np.where(use, delta, 0.0)
-        reports = []
-        generator = torch.Generator().manual_seed(seed)
-        samples = kra.samples(states.occupations, states.carriers, use, target, states.groups)
-        with tqdm(total=epochs * len(networks), desc="barrier model", disable=not progress) as bar:
-            for net, (data, rows, _) in zip(networks, samples, strict=True):
-                fit_rows, check_rows = np.isin(rows, train), np.isin(rows, validation)
-                one: dict[str, Any] = {"n_train": int(fit_rows.sum()), "n_validation": int(check_rows.sum())}
-                if fit_rows.any():
-                    one.update(net.fit_linear(data[fit_rows]))
-                if hidden and fit_rows.any():
-                    with single_thread(where.type == "cpu"):
-                        found = net.fit_residual(
-                            data[fit_rows],
-                            data[check_rows],
-                            epochs=epochs,
-                            generator=generator,
-                            learning_rate=learning_rate,
-                            weight_decay=weight_decay,
-                            batch=batch_size or int(np.clip(fit_rows.sum() // 30, 32, 256)),
-                            dropout=dropout,
-                            device=where,
-                            tick=bar.update,
-                        )
-                    one.update(found)
-                net.double()
-                net.eval()
-                reports.append(one)
-        model = cls(network, energy, kra)
-        moving = network.moving_species(states.occupations, states.carriers)
-        model.report = {
-            "seed": seed,
-            "n_states": len(states),
-            "n_groups": len(np.unique(states.groups)),
-            "n_barriers": int(use.sum()),
-            "n_rejected": int((exists & ~use).sum()),
-            "n_train": int(use[train].sum()),
-            "n_validation": int(use[validation].sum()),
-            "n_test": int(use[test].sum()),
-            "settings": {
-                "hidden": hidden,
-                "layers": layers,
-                "epochs": epochs,
-                "learning_rate": learning_rate,
-                "weight_decay": weight_decay,
-                "dropout": dropout,
-                "energy_cutoff": energy.clusters.cutoff,
-                "triplet_cutoff": energy.clusters.triplet_cutoff,
-                "environment_cutoff": environment.cutoff,
-                "test_fraction": test_fraction,
-                "validation_fraction": validation_fraction,
-            },
-            "energy": dict(energy.report),
-            "kra": reports,
-            "held_out": {},
-            "training_keys": states[np.concatenate([train, validation])].keys,
-        }
-        if len(test):
-            seen = model.jump_energies(states.occupations[test], states.carriers[test])
-            mask = use[test]
-            model.report["held_out"] = held_out_errors(
-                states.supercell.species,
-                moving[test][mask],
-                {
-                    "barrier": (seen.barrier[mask], barrier[test][mask]),
-                    "delta_e": (seen.delta_e[mask], delta[test][mask]),
-                },
-                moving[train][use[train]],
-                {"barrier": barrier[train][use[train]], "delta_e": delta[train][use[train]]},
-            )
+        sets = training_sets(barriers, weights)
+        roles = split_sets(sets, validation_fraction, test_fraction, seed=seed)
+        return cls._fit(sets, roles, settings, seed=seed, progress=progress)
+
+    @classmethod
+    def _fit(
+        cls,
+        sets: Sequence[TrainingSet],
+        roles: Sequence[NDArray[np.int64]],
+        settings: FitSettings,
+        *,
+        seed: int,
+        progress: bool = False,
+    ) -> BarrierModel:
+        energy, kra, report = fit_parts(sets, roles, settings, seed=seed, progress=progress)
+        model = cls(sets[0].network, energy, kra)
+        report.update(report_held_out(model, sets, roles, temperature_K=settings.temperature_K))
+        model.report = report
         return model
 
     @property
@@ -311,10 +233,23 @@ class BarrierModel:
                 f"{self.species}; use states of "
                 "this model's supercell"
             )
+        parts = [slice(start, start + STATES) for start in range(0, len(c), STATES)]
+        workers = min(torch.get_num_threads(), len(parts))
+        if workers > 1:  # states side by side: small tensor operations gain nothing from more threads each
+            with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                found = list(pool.map(lambda part: self._jump_energies(occ[part], c[part]), parts))
+        else:
+            with single_thread():
+                found = [self._jump_energies(occ[part], c[part]) for part in parts]
+        barrier, delta = (
+            (np.concatenate(x) for x in zip(*found, strict=True)) if found else np.zeros((2, *targets.shape))
+        )
         exists = targets >= 0
-        delta = self.energy.jump_delta(occ, c, self.network)
-        barrier = self.kra.kra(occ, c) + 0.5 * delta
         return JumpEnergies(np.where(exists, barrier, np.inf), np.where(exists, delta, 0.0))
+
+    def _jump_energies(self, occ: NDArray, c: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        delta = self.energy.jump_delta(occ, c, self.network)
+        return self.kra.kra(occ, c) + 0.5 * delta, delta
 
     def predict(self, states: States) -> NDArray[np.float64]:
         """Return the barriers of all jumps, eV, shape (n, J); ``inf`` where there is no jump."""
@@ -349,19 +284,34 @@ class BarrierModel:
             kra = kra.with_species(np.array([own.species.index(s) for s in cell.species[1:]]))
         return BarrierModel(network, self.energy.on(cell), kra.on(network), self.report)
 
+    def with_precision(self, precision: str) -> BarrierModel:
+        """Evaluate the networks in ``"single"`` precision (the default, about 1e-6 eV) or in ``"double"``."""
+        if precision not in PRECISIONS:
+            raise ModelError(f"found precision={precision!r}; expected 'single' or 'double'; choose one")
+        dtype = PRECISIONS[precision]
+        energy = self.energy
+        if isinstance(energy, NetworkEnergy):
+            energy = replace(energy, carrier=energy.carrier.with_precision(dtype))
+        return BarrierModel(self.network, energy, self.kra.with_precision(dtype), self.report)
+
     # -- files ------------------------------
 
     def save(self, path: str | Path) -> None:
         """Write ``path.safetensors`` (weights) and ``path.json`` (all else that rebuilds the model)."""
-        arrays = {f"energy.{k}": np.ascontiguousarray(v) for k, v in self.energy.to_arrays().items()}
-        for label, net in enumerate(self.kra.networks):
-            for name, value in net.state_dict().items():
-                arrays[f"kra.{label}.{name}"] = np.ascontiguousarray(value.detach().cpu().numpy())
-        data = save_tensors(arrays)
+        about, arrays = self._parts()
+        write_model(path, {"format": FORMAT, "version": VERSION, **about}, save_tensors(arrays))
+
+    def _parts(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
+        """What a file holds: a description as JSON types, and arrays by name."""
+        carrier = self.energy.carrier if isinstance(self.energy, NetworkEnergy) else None
+        pairs = self.energy.pairs if isinstance(self.energy, NetworkEnergy) else self.energy
+        arrays = {f"energy.{k}": np.ascontiguousarray(v) for k, v in pairs.to_arrays().items()}
+        for part, networks in (("kra", self.kra.networks), ("carrier", carrier.networks if carrier else [])):
+            for label, net in enumerate(networks):
+                for name, value in net.state_dict().items():
+                    arrays[f"{part}.{label}.{name}"] = np.ascontiguousarray(value.detach().cpu().numpy())
         first = self.kra.networks[0]
         about = {
-            "format": FORMAT,
-            "version": VERSION,
             "network": self.network.fingerprint,
             "species": list(self.species),
             "alloy": alloy_to_dict(self.supercell.alloy),
@@ -371,10 +321,17 @@ class BarrierModel:
             "triplet_cutoff": self.energy.clusters.triplet_cutoff,
             "environment_cutoff": self.kra.environment.cutoff,
             "hidden": first.hidden,
-            "layers": len(first.own) if first.hidden else 1,
+            "layers": first.layers,
+            "carrier": None
+            if carrier is None
+            else {
+                "cutoff": carrier.environment.cutoff,
+                "hidden": carrier.networks[0].hidden,
+                "layers": carrier.networks[0].layers,
+            },
             "report": self.report,
         }
-        write_model(path, about, data)
+        return about, arrays
 
     @classmethod
     def load(cls, path: str | Path, network: JumpNetwork | None = None) -> BarrierModel:
@@ -423,23 +380,32 @@ class BarrierModel:
         clusters = PairClusters.build(
             cell, cutoff=about["energy_cutoff"], network=network, triplet_cutoff=about["triplet_cutoff"]
         )
-        prefix = "energy."
-        energy = PairEnergy.from_arrays(
-            clusters, {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
-        )
-        energy = replace(energy, report=about["report"].get("energy", {}))
+        pairs = PairEnergy.from_arrays(clusters, _part(arrays, "energy."))
+        pairs = replace(pairs, report=about["report"].get("energy", {}))
+        energy: PairEnergy | NetworkEnergy = pairs
         environment = JumpEnvironment.build(network, cutoff=about["environment_cutoff"])
-        networks = []
-        for label, kind in enumerate(environment.classes):
-            net = KraNetwork(kind, len(cell.species) - 1, hidden=about["hidden"], layers=about["layers"]).double()
-            prefix = f"kra.{label}."
-            net.load_state_dict({k[len(prefix) :]: torch.tensor(v) for k, v in arrays.items() if k.startswith(prefix)})
-            net.eval()
-            networks.append(net)
-        return cls(network, energy, KraModel(environment, networks), about["report"])
+        kra = KraModel.build(environment, len(cell.species) - 1, hidden=about["hidden"], layers=about["layers"])
+        _load_networks(kra.networks, "kra", arrays)
+        shape = about["carrier"]
+        if shape is not None:
+            reach = CarrierEnvironment.build(network, cutoff=shape["cutoff"])
+            carrier = CarrierNetwork.build(reach, hidden=shape["hidden"], layers=shape["layers"])
+            _load_networks(carrier.networks, "carrier", arrays)
+            energy = NetworkEnergy(pairs, carrier)
+        return cls(network, energy, kra, about["report"])
 
     def __repr__(self) -> str:
         found = self.report.get("held_out", {}).get("all")
         error = f", held-out MAE {found['barrier']['model']['mae']:.4f} eV" if found else ""
         size = self.report.get("n_barriers", "?")
         return f"BarrierModel({'-'.join(self.species[1:])}, {size} barriers{error})"
+
+
+def _part(arrays: Mapping[str, NDArray], prefix: str) -> dict[str, NDArray]:
+    return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def _load_networks(networks: Sequence[torch.nn.Module], name: str, arrays: Mapping[str, NDArray]) -> None:
+    for label, net in enumerate(networks):
+        net.double().eval()
+        net.load_state_dict({k: torch.tensor(v) for k, v in _part(arrays, f"{name}.{label}.").items()})

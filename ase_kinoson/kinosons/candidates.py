@@ -17,7 +17,7 @@ from ase_kinoson.kinetics.rates import Rates
 from ase_kinoson.kinosons.coefficients import Composition
 from ase_kinoson.kinosons.functional import jump_terms
 from ase_kinoson.kinosons.relaxation import Relaxation
-from ase_kinoson.units import ANGSTROM2_PER_S_TO_M2_PER_S, thermal_energy
+from ase_kinoson.units import ANGSTROM2_PER_S_TO_M2_PER_S, DEFAULT_ATTEMPT_FREQUENCY, thermal_energy
 
 __all__ = ["Candidates", "Forecast", "Known"]
 
@@ -53,6 +53,8 @@ class Candidates:
     reweighted : bool
         Whether states are weighted to the reference energies.
     temperature_K : float
+    attempt_frequency : float
+        ν, s⁻¹: of all jumps that have none of their own.
     """
 
     states: States
@@ -65,6 +67,7 @@ class Candidates:
     kinosons: NDArray[np.float64]
     reweighted: bool
     temperature_K: float
+    attempt_frequency: float = DEFAULT_ATTEMPT_FREQUENCY
 
     @classmethod
     def build(
@@ -113,14 +116,37 @@ class Candidates:
             np.array(found) * scale * weight[:, None],
             reweighted,
             float(temperature_K),
+            float(attempt_frequency),
         )
 
+    def effective(self, barriers: NDArray, frequency: float | NDArray | None) -> NDArray[np.float64]:
+        """Barriers Q − k_BT ln(ν_k/ν), eV: with the common ν they give the rates of jumps that have their own ν_k.
+
+        Parameters
+        ----------
+        barriers : ndarray
+            Q, eV.
+        frequency : ndarray or float or None
+            ν_k, s⁻¹; NaN or None where there is only the common one.
+        """
+        if frequency is None:
+            return barriers
+        ratio = np.asarray(frequency) / self.attempt_frequency
+        return barriers - thermal_energy(self.temperature_K) * np.log(np.where(np.isfinite(ratio), ratio, 1.0))
+
+    def pooled(self, values: NDArray) -> NDArray[np.float64]:
+        """Divide what belongs to different states, shape (n_states,), among those of the pool, shape (n_pool,)."""
+        own = self.weight[self.row]
+        return values[self.row] * np.divide(self.pool.weights, own, out=np.zeros_like(own), where=own > 0)
+
     def predict(self, members: Sequence[Any]) -> tuple[NDArray, NDArray]:
-        """Energies of the states, shape (n_members, n_states), and barriers (n_members, n_states, J), eV."""
+        """Energies of the states, shape (n_members, n_states), and effective barriers (n_members, n_states, J), eV."""
         states = self.states
         energies, barriers = [], []
         for member in members:
-            rates = Rates.of(member, self.network, temperature_K=self.temperature_K)
+            rates = Rates.of(
+                member, self.network, temperature_K=self.temperature_K, attempt_frequency=self.attempt_frequency
+            )
             found = rates.energies(states.occupations, states.carriers)
             own = rates.state_energies(states.occupations) if self.reweighted else np.zeros(len(states))
             if found is None or own is None:
@@ -128,7 +154,7 @@ class Candidates:
                     f"found a model without {'barriers' if found is None else 'energies'}, {type(member).__name__}; "
                     "expected both, to weight the states; pass barrier models, or reweight=False if the pool needs none"
                 )
-            barriers.append(found.barrier)
+            barriers.append(self.effective(found.barrier, rates.frequency(found)))
             energies.append(own)
         return np.array(energies), np.array(barriers)
 
@@ -156,7 +182,7 @@ class Known:
     energies : ndarray, shape (n_states,)
         eV; NaN where unknown.
     barriers : ndarray, shape (n_states, J)
-        eV; inf where rejected, NaN where unknown or failed.
+        Effective ones, eV; inf where rejected, NaN where unknown or failed.
     relaxed, unstable : ndarray of bool, shape (n_states,)
         States that were computed, and those of them that relax into something else and so have no weight.
     failed : ndarray of bool, shape (n_states, J)
@@ -187,8 +213,10 @@ class Known:
         leaves = (barriers.status == "unstable-start").any(axis=1)
         lost = np.isin(barriers.status, FAILED) & ~leaves[:, None]
         energies[rows] = np.where(leaves, np.nan, barriers.energy_initial)
-        values[rows] = np.where(asked & ~lost, barriers.barrier, np.nan)
-        failed[rows], relaxed[rows], unstable[rows] = asked & lost, True, leaves
+        found = candidates.effective(barriers.barrier, barriers.attempt_frequency)
+        values[rows] = np.where(asked & ~lost, found, np.nan)
+        failed[rows] = asked & ~leaves[:, None] & np.isnan(values[rows])
+        relaxed[rows], unstable[rows] = True, leaves
         return cls(energies, values, relaxed, unstable, failed)
 
 
@@ -201,7 +229,7 @@ class Forecast:
     energies : ndarray, shape (n_members, n_states)
         eV; the known ones where known.
     barriers : ndarray, shape (n_members, n_states, J)
-        eV.
+        Effective ones, eV.
     factor : ndarray, shape (n_states, J)
         Mean Boltzmann factor of each kinoson: the guess c is ``kinosons * factor``.
     lift : ndarray, shape (n_states,)

@@ -8,6 +8,11 @@ m-th unit is drawn from those that remain, R, with probability q_m(u), then
 has the mean Σ y given all that happened before (D. Raj, J. Am. Stat. Assoc. 51, 269 (1956); the guess makes it a
 difference estimator). Averages Σ β_m T_m with weights fixed beforehand are therefore unbiased whatever the guesses and
 probabilities learned on the way, and the T_m are uncorrelated, so that their scatter gives the error.
+
+All of this holds for a number of units fixed beforehand. Who stops when the scatter looks small stops more often while
+the rare large values are still missing, which makes both the total and its error too small. The variance of T_m that a
+model expects, V = Σ_R ⟨(y − c)²⟩/q, knows of values that were not drawn yet; :meth:`OrderedEstimate.planned` turns it
+into the error to require as well.
 """
 
 from __future__ import annotations
@@ -85,6 +90,15 @@ class OrderedEstimate:
             return np.asarray(self.drawn)
         beta = np.array(self.weights)
         return beta @ np.array(self.totals) / beta.sum()
+
+    def planned(self, variance: float) -> float:
+        """Standard error of a total if every T_m has the variance given; 0 once all units are drawn."""
+        if self.is_complete:
+            return 0.0
+        if len(self.weights) == 0:
+            return float("inf")
+        beta = np.array(self.weights)
+        return float(np.sqrt(variance * (beta @ beta)) / beta.sum())
 
     def ratio(self, numerator: int, denominator: int) -> tuple[float, float]:
         """Ratio of two totals and its standard error, to first order."""

@@ -2,23 +2,25 @@
 checks."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from ase.build import bulk
 
+from ase_kinoson.barriers.carrier_network import CarrierNetwork, NetworkEnergy
 from ase_kinoson.barriers.clusters import PairClusters
 from ase_kinoson.barriers.energy import PairEnergy
 from ase_kinoson.barriers.kra import KraModel, KraNetwork
 from ase_kinoson.barriers.learned import BarrierModel
-from ase_kinoson.barriers.source import BarrierSource, JumpEnergies
+from ase_kinoson.barriers.source import BarrierSource, EnergyModel, JumpEnergies
 from ase_kinoson.crystal import Alloy, JumpNetwork, States
-from ase_kinoson.crystal.environment import JumpEnvironment
+from ase_kinoson.crystal.environment import CarrierEnvironment, JumpEnvironment
 from ase_kinoson.errors import BarrierError, ModelError
 from ase_kinoson.kinetics.sampling import random_occupations, sample_states
 from ase_kinoson.testing import loop_defect, reverse_defect, symmetry_defect
+from tests.barriers.synthetic import synthetic
 
 LATTICES = {
     "fcc": (bulk("Cu", "fcc", a=3.6, cubic=True), {"Cu": {"Cu": 0.4, "Ni": 0.35, "Pd": 0.25}}, 3, None),
@@ -43,60 +45,20 @@ def lattice(name):
     return JumpNetwork.from_supercell(alloy.supercell(size))
 
 
-def random_model(network, seed=0, hidden=8):
+def random_model(network, seed=0, hidden=8, precision="double"):
     """A model with arbitrary weights: what holds for it holds by construction."""
     cell = network.supercell
     bond = network.lengths.min()
     clusters = PairClusters.build(cell, cutoff=2.01 * bond, network=network, triplet_cutoff=1.2 * bond)
-    energy = PairEnergy(clusters, np.random.default_rng(seed).normal(0, 0.1, clusters.n_features))
-    environment = JumpEnvironment.build(network)
+    pairs = PairEnergy(clusters, np.random.default_rng(seed).normal(0, 0.1, clusters.n_features))
+    carrier = CarrierNetwork.build(CarrierEnvironment.build(network), hidden=hidden // 2, layers=1)
+    kra = KraModel.build(JumpEnvironment.build(network), len(cell.species) - 1, hidden=hidden, layers=1)
     generator = torch.Generator().manual_seed(seed)
-    nets = [KraNetwork(c, len(cell.species) - 1, hidden=hidden).double() for c in environment.classes]
-    for net in nets:
+    for net in (*kra.networks, *carrier.networks):
+        net.double()
         for tensor in net.state_dict().values():
             tensor.copy_(0.3 * torch.randn(tensor.shape, generator=generator, dtype=torch.float64))
-    return BarrierModel(network, energy, KraModel(environment, nets))
-
-
-@dataclass
-class Synthetic:
-    """Stand-in for computed barriers."""
-
-    states: States
-    network: JumpNetwork
-    barrier: np.ndarray
-    delta_e: np.ndarray
-    energy_initial: np.ndarray
-    energy_final: np.ndarray
-    valid: np.ndarray
-    moving_species: np.ndarray
-
-
-def synthetic(network, n=50, seed=0, noise=0.0):
-    """Pair energies, and K from the moving species and the Ni atoms next to both ends (symmetric)."""
-    cell = network.supercell
-    rng = np.random.default_rng(seed)
-    occ, carriers = random_occupations(cell, n, rng)
-    states = States.from_occupations(cell, occ, carriers=carriers)
-    truth = PairEnergy.from_interactions(cell, {("Cu", "Ni"): -0.04, ("X", "Pd"): -0.05, ("Pd", "Pd"): 0.03})
-    delta = truth.jump_delta(occ, carriers, network)
-    moving = network.moving_species(occ, carriers)
-    targets = network.targets(carriers)
-    near = network.targets(np.arange(cell.n_sites))
-    ni = cell.species.index("Ni")
-    kra = np.zeros(delta.shape)
-    for i in range(n):
-        for k, t in enumerate(targets[i]):
-            around = [s for s in (*near[carriers[i]], *near[t]) if s not in (carriers[i], t)]
-            count = sum(occ[i, s] == ni for s in around)
-            both = sum(occ[i, s] == ni for s in set(near[carriers[i]]) & set(near[t]))
-            kra[i, k] = 0.6 + 0.1 * moving[i, k] + 0.02 * count + 0.04 * (both == 2)
-    barrier = kra + delta / 2 + noise * rng.normal(size=delta.shape)
-    energy = truth.energies(occ)
-    valid = np.ones(delta.shape, dtype=bool)
-    valid[0, 0] = False
-    barrier[0, 0] = np.inf
-    return Synthetic(states, network, barrier, delta, energy, energy[:, None] + delta, valid, moving)
+    return BarrierModel(network, NetworkEnergy(pairs, carrier), kra).with_precision(precision)
 
 
 @pytest.fixture(scope="module")
@@ -146,29 +108,65 @@ def test_symmetry_by_construction(name):
     assert symmetry_defect(model, drawn(model)) < 1e-10
     assert reverse_defect(Broken(model, "direction"), drawn(model)) > 1e-3
     assert symmetry_defect(Broken(model, "direction"), drawn(model)) > 1e-3
+    rounded = model.with_precision("single").jump_energies(occ, c)
+    assert 0 < np.abs(rounded.barrier - found.barrier)[exists].max() < 1e-5
 
 
-def test_detailed_balance_of_trained_model(trained):
-    assert loop_defect(trained) < 1e-10
-    assert reverse_defect(trained, drawn(trained)) < 1e-10
-    assert symmetry_defect(trained, drawn(trained)) < 1e-10
+@pytest.mark.parametrize("name", LATTICES)
+def test_network_energy_is_a_state_function(name):
+    """Energy changes of jumps and swaps are differences of the energies, whatever the weights are."""
+    model = random_model(lattice(name))
+    energy, cell = model.energy, model.supercell
+    assert isinstance(energy, EnergyModel)
+    rng = np.random.default_rng(1)
+    occ, c = random_occupations(cell, 30, rng)
+    before = energy.energies(occ)
+    assert energy.carrier.energies(occ).std() > 1e-3
+    delta, carrier_alone = energy.jump_delta(occ, c, model.network), energy.pairs.jump_delta(occ, c, model.network)
+    assert np.abs(delta - carrier_alone).max() > 1e-3
+    for k in range(model.network.n_jumps):
+        rows = np.flatnonzero(model.network.targets(c)[:, k] >= 0)
+        new, _ = model.network.apply(occ[rows], c[rows], np.full(len(rows), k))
+        assert np.abs(energy.energies(new) - before[rows] - delta[rows, k]).max(initial=0.0) < 1e-10
+    p = rng.choice(np.flatnonzero(cell.alloy.varying_basis[cell.basis_index]), (2, 30))
+    if not cell.alloy.is_interstitial:
+        p[0, :10] = c[:10]
+    moved = occ.copy()
+    rows = np.arange(30)
+    moved[rows, p[0]], moved[rows, p[1]] = occ[rows, p[1]], occ[rows, p[0]]
+    assert np.abs(energy.swap_delta(occ, p[0], p[1]) - (energy.energies(moved) - before)).max() < 1e-10
+
+
+def test_detailed_balance_of_trained_model(data):
+    """A network takes what pairs and triplets leave of ΔE, and all loops still close."""
+    many = synthetic(data.network, n=200, many_body=0.2)
+    options = {"seed": 3, "epochs": 20, "test_fraction": 0.2, "weight_decay": 0.1}
+    trained, linear = (BarrierModel.fit(many, hidden=h, **options) for h in (24, 0))
+    assert isinstance(trained.energy, NetworkEnergy) and isinstance(linear.energy, PairEnergy)
+    error = [m.report["held_out"]["all"]["delta_e"]["model"]["mae"] for m in (trained, linear)]
+    assert error[0] < 0.5 * error[1]
+    exact = trained.with_precision("double")
+    assert loop_defect(exact) < 1e-10
+    assert reverse_defect(exact, drawn(exact)) < 1e-10
+    assert symmetry_defect(exact, drawn(exact)) < 1e-10
+    assert loop_defect(trained) < 1e-5  # single precision
     assert loop_defect(Broken(trained, "direction")) > 1e-4
     assert loop_defect(Broken(trained, "no state function")) > 1e-4
 
 
 def test_network_without_group_mean_is_not_invariant(trained):
     """Taking one orientation instead of all breaks the symmetry: the mean over the group is what makes it."""
-    environment = trained.kra.environment
+    model = random_model(trained.network)
+    environment = model.kra.environment
     kind = environment.classes[0]
     one = replace(kind, permutations=kind.permutations[:1], rotations=kind.rotations[:1])
-    model = random_model(trained.network)
     nets = []
     for net in model.kra.networks:
         twin = KraNetwork(one, net.n_atoms, hidden=net.hidden).double()
         state = {k: v for k, v in net.state_dict().items() if k != "linear"}
         twin.load_state_dict(state, strict=False)
         nets.append(twin)
-    broken = BarrierModel(model.network, model.energy, KraModel(environment, nets))
+    broken = BarrierModel(model.network, model.energy, KraModel(environment, nets, torch.float64))
     assert symmetry_defect(broken, drawn(trained)) > 1e-4
 
 
@@ -176,6 +174,7 @@ def test_network_without_group_mean_is_not_invariant(trained):
 
 
 def test_learns_and_reports(trained, data):
+    assert isinstance(trained.energy, PairEnergy)  # a network that gains nothing is left out
     held = trained.report["held_out"]
     assert set(held) == {"all", "Cu", "Ni", "Pd"}
     for entry in held.values():
@@ -193,6 +192,42 @@ def test_same_seed_same_model(data):
     one, two, other = (BarrierModel.fit(data, seed=s, hidden=4, epochs=3) for s in (1, 1, 2))
     assert np.array_equal(one.predict(data.states), two.predict(data.states))
     assert not np.array_equal(one.predict(data.states), other.predict(data.states))
+
+
+def test_a_network_that_learns_nothing_is_left_out(data):
+    """Noise teaches nothing: the linear part stays; without validation states the last epoch is kept instead."""
+    states, exists = data.states[:30], data.valid[:30]
+    noise = np.random.default_rng(0).normal(1.0, 0.1, exists.shape)
+    spoilt = replace(
+        data,
+        states=states,
+        barrier=noise,
+        delta_e=np.zeros(exists.shape),
+        energy_initial=np.zeros(30),
+        valid=exists,
+    )
+    options = {
+        "hidden": 16,
+        "epochs": 16,
+        "learning_rate": 0.02,
+        "test_fraction": 0.0,
+        "weight_decay": 0.0,
+        "dropout": 0.0,
+    }
+    stopped, last = (BarrierModel.fit(spoilt, validation_fraction=f, **options) for f in (0.3, 0.0))
+    assert stopped.report["kra"][0]["best_epoch"] <= 2 and last.report["kra"][0]["best_epoch"] == 16
+    history = stopped.report["kra"][0]["validation_mae"]
+    assert len(history) == 17 and history[-1] > 1.1 * history[0]
+
+
+def test_unknown_device_and_precision(trained, data):
+    with pytest.raises(ModelError, match="'abacus'"):
+        BarrierModel.fit(data, device="abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(ModelError, match="no GPU"):
+            BarrierModel.fit(data, device="cuda")
+    with pytest.raises(ModelError, match="'half'"):
+        trained.with_precision("half")
 
 
 def test_groups_stay_together(data):
@@ -218,7 +253,7 @@ def test_round_trip(name, tmp_path):
     occ, c = random_occupations(model.supercell, 5, np.random.default_rng(0))
     expected = model.jump_energies(occ, c).barrier
     for path, network in (("model", None), ("model.json", model.network), ("model.safetensors", None)):
-        again = BarrierModel.load(tmp_path / path, network)
+        again = BarrierModel.load(tmp_path / path, network).with_precision("double")
         assert again.supercell == model.supercell
         assert np.array_equal(again.jump_energies(occ, c).barrier, expected)
 
@@ -263,7 +298,10 @@ def test_other_supercells(trained):
     occ, c = random_occupations(subset, 3, np.random.default_rng(0))
     found = trained.predict(States.from_occupations(subset, occ, carriers=c))
     same = trained.jump_energies(np.array([0, 1, 3])[occ], c).barrier
-    assert np.allclose(found, same, atol=1e-12)
+    assert np.allclose(found, same, atol=1e-5)
+    exact = trained.with_precision("double")
+    same = exact.jump_energies(np.array([0, 1, 3])[occ], c).barrier
+    assert np.allclose(exact.on(subset).jump_energies(occ, c).barrier, same, atol=1e-12)
     foreign = Alloy.from_atoms(atoms, {"Cu": {"Cu": 0.5, "Au": 0.5}}).supercell(3)
     with pytest.raises(ModelError, match="Au"):
         trained.on(foreign)

@@ -1,20 +1,27 @@
 """What barriers cost and how right they are.
 
     python benchmarks/barriers.py saddle [--cases cunipdpt cantor ...] [--states 3] [--jumps 12] [--bands 6]
+    python benchmarks/barriers.py drift [--data examples/data/cantor_107.npz]
+    python benchmarks/barriers.py learned DATA ...        # as benchmarks/learned.py
+    python benchmarks/barriers.py active ...              # as benchmarks/active.py
 
 ``saddle``: force calls per barrier (exact counts), processor time, what the checks of the saddles say, and on a subset
 the difference from a climbing-image band of 7 images at the same force. Cases whose potential this machine lacks are
-skipped and named. Prints one JSON object per case, then a table.
+skipped and named. Prints one JSON object per case, then a table. ``drift``: whether the energy drifts where a data set
+was sampled, for each of its sets.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import runpy
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +43,9 @@ from ase_kinoson.barriers.saddle import (
     relax,
     relax_state,
 )
+from ase_kinoson.kinetics.weights import sample_drift
 
+HERE = Path(__file__).parent
 BAND_IMAGES = 7
 AGREE_EV = 0.005
 
@@ -229,6 +238,15 @@ def run_saddle(arguments: argparse.Namespace) -> None:
     print(table(rows, columns))
 
 
+def run_drift(arguments: argparse.Namespace) -> None:
+    """Print the drift of every set, in units of the mean absolute energy change per jump."""
+    for name in arguments.sets:
+        barriers = ak.load_barriers(arguments.data, name)
+        temperature_K = barriers.states.temperature_K or 1173.0
+        found = sample_drift(barriers, temperature_K)
+        print(f"{name}: {len(barriers)} states, {barriers.n_barriers} barriers, {temperature_K:g} K: {found}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -239,8 +257,21 @@ def main() -> None:
     sub.add_argument("--bands", type=int, default=6, help="barriers compared with a 7-image band")
     sub.add_argument("--seed", type=int, default=1)
     sub.set_defaults(run=run_saddle)
-    arguments = parser.parse_args()
-    arguments.run(arguments)
+    sub = commands.add_parser("drift", help="energy drift of a data set of reference barriers")
+    sub.add_argument("--data", type=Path, default=HERE.parent / "examples" / "data" / "cantor_107.npz")
+    sub.add_argument("--sets", nargs="+", default=["equilibrium", "random"])
+    sub.set_defaults(run=run_drift)
+    for name in ("learned", "active"):
+        commands.add_parser(name, help=f"what benchmarks/{name}.py measures", add_help=False)
+    arguments, rest = parser.parse_known_args()
+    if hasattr(arguments, "run"):
+        if rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        arguments.run(arguments)
+    else:
+        name = next(a for a in sys.argv[1:] if a in ("learned", "active"))
+        sys.argv = [f"{HERE / name}.py", *rest]
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ NO_JUMP = "none"
 """Status where a site has fewer jumps than the network's maximum J."""
 NOT_COMPUTED = "not-computed"
 """Status of a jump that was not asked for."""
-FAILED = ("wrong-saddle", "side-basin", "not-converged", "timed-out", "calculator-failed", "unstable-start")
+FAILED = ("wrong-saddle", "not-converged", "timed-out", "calculator-failed", "unstable-start")
 """Status of a jump whose rate is unknown because its search came to nothing."""
 BAD_LUCK = ("wrong-saddle", "not-converged", "timed-out", "calculator-failed")
 """Status of a jump that another search may still find, such as the one from its other end."""
@@ -203,6 +203,7 @@ class Barriers:
         rows = self._row_of
         forward, backward, status = self.barrier.copy(), self.reverse_barrier.copy(), self.status.copy()
         final = self.energy_final.copy()
+        frequency = None if self.attempt_frequency is None else self.attempt_frequency.copy()
         reasons, taken = dict(self.reasons), []
         s, network = self.states, self.network
         for n, k in np.argwhere(~np.isin(self.status, ["ok", NO_JUMP, NOT_COMPUTED, REVERSE_REJECTED])):
@@ -215,6 +216,8 @@ class Barriers:
                     if status[n, k] != "ok":
                         status[n, k], forward[n, k], backward[n, k] = "ok", backward[m, back], forward[m, back]
                         final[n, k] = self.energy_initial[n] + forward[n, k] - backward[n, k]
+                        if frequency is not None:
+                            frequency[n, k] = frequency[m, back]
                         reasons.pop((int(n), int(k)), None)
                         taken.append([int(n), int(k)])
                     continue
@@ -230,6 +233,7 @@ class Barriers:
             status=status,
             reasons=reasons,
             settings=settings,
+            attempt_frequency=frequency,
         )
 
     # -- what is known --------------------------------------------------------------------------------------------

@@ -118,10 +118,11 @@ def sample_with_calculator(
     -------
     States
         ``model_energies`` are the reference energies, eV, by which the states were drawn. ``report`` holds the
-        acceptance (of the blocks that changed the state), the autocorrelation time (blocks), the number of
-        independent states, the number of states that were relaxed and their force calls. States whose atoms leave
-        their sites (``rejected_unstable``) or whose relaxation failed (``rejected_failed``) have no energy and are
-        never accepted: the sample is of all others.
+        acceptance (of the blocks that changed the state), the autocorrelation time (blocks; of a quenched ensemble that
+        within arrangements), the number of independent states (at most one of each frozen arrangement), the number of
+        states that were relaxed and their force calls. States whose atoms leave their sites (``rejected_unstable``) or
+        whose relaxation failed (``rejected_failed``) have no energy and are never accepted: the sample is of all
+        others.
 
     Raises
     ------
@@ -184,7 +185,7 @@ def sample_with_calculator(
         "chains": chains,
         "blocks": blocks,
         "block_sweeps": float(block_sweeps),
-        **_statistics(np.array(trace).reshape(-1, chains), accepted, n),
+        **_statistics(np.array(trace).reshape(-1, chains), accepted, n, ensemble),
         "energy_difference_std_eV": float(np.std(np.concatenate(gaps))) if gaps else float("nan"),
         "relaxed_states": energies.n_states,
         "force_calls": energies.force_calls,
@@ -282,13 +283,15 @@ def _proposals(
     return _Blocks(cell, model, temperature_K, chains, seed, sweeps, block_sweeps)
 
 
-def _statistics(trace: NDArray, accepted: list[NDArray], n: int) -> dict[str, Any]:
+def _statistics(trace: NDArray, accepted: list[NDArray], n: int, ensemble: str) -> dict[str, Any]:
     """Acceptance, equilibration and autocorrelation of a trace of energies (n_blocks, n_chains)."""
     tries = np.concatenate([*accepted, np.empty(0, dtype=bool)])
     usable = trace[:, np.isfinite(trace).all(axis=0)]
-    tau = autocorrelation_time(usable) if usable.size else float("nan")
-    chains = trace.shape[1]
-    per_chain = len(trace) / max(1.0, 2.0 * tau) if np.isfinite(tau) else 1.0
+    quenched, chains = ensemble == "quenched", trace.shape[1]
+    # frozen arrangements keep their mean energies apart: only what moves within a chain has a memory to lose
+    moving = usable - usable.mean(axis=0) if quenched and usable.size else usable
+    tau = autocorrelation_time(moving) if usable.size else float("nan")
+    per_chain = len(trace) / max(1.0, 2.0 * tau) if np.isfinite(tau) and not quenched else 1.0
     return {
         "acceptance": float(tries.mean()) if len(tries) else float("nan"),
         "equilibration_z": equilibration_z(usable),

@@ -2,8 +2,10 @@
 
 From a pool of equilibrium states, single jumps are drawn with probability ∝ kinoson × its uncertainty, so that barriers
 are spent where they change D. What they give is not averaged but weighted by the inverse of those probabilities, on top
-of what the barrier models expect of all the others (:class:`OrderedEstimate`): the estimate of the pool's D is unbiased
-however wrong the models are, and the models may learn from every round.
+of what the barrier models expect of all the others (:class:`OrderedEstimate`): for a number of barriers fixed
+beforehand the totals of the pool are estimated without bias however wrong the models are, and the models may learn from
+every round. Stopping when the error looks small favours runs that have not met the rare large kinosons yet. The error
+that the models expect therefore has to be small as well, and the larger of the two is stated.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from ase_kinoson.barriers.saddle import SaddleSettings
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonError, KinosonWarning, StatesError
-from ase_kinoson.kinosons.active_rounds import ActiveRound, Reference, Rounds, is_source
+from ase_kinoson.kinosons.active_reference import Reference, is_source
+from ase_kinoson.kinosons.active_rounds import ActiveRound, Rounds
 from ase_kinoson.kinosons.candidates import Candidates
 from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.statistics import Quantity
@@ -171,8 +174,9 @@ def active_barriers(
         For which coefficient to choose: ``"vacancy"`` (``"carrier"`` of an interstitial; the default) or a species,
         for its tracer.
     relative_error
-        Requested standard error of the target, relative to its value; the pool's own scatter included. None: go on to
-        ``max_barriers``.
+        Requested standard error of the target, relative to its value; the pool's own scatter included. Both the error
+        seen and that expected from the models must be as small. None: go on to ``max_barriers``, without the small bias
+        of stopping when things look good.
     choice
         ``"active"``, or ``"random"``: whole states with equal probability, for comparison.
     unit
@@ -185,7 +189,7 @@ def active_barriers(
         Whether states are weighted to the reference energies, exp(−(E_ref − E_model)/k_BT). Default: for pools drawn
         by Monte Carlo of a model; not for those of :func:`sample_with_calculator` or without model energies.
     attempt_frequency
-        s⁻¹.
+        s⁻¹; of jumps whose reference knows none of its own.
     vacancy_fraction
         As in :func:`transport`.
     costs
@@ -205,11 +209,14 @@ def active_barriers(
     ------
     StatesError, KinosonError
         If pool, jumps, models or options do not go together.
+    BarrierError
+        If a source lacks barriers of chosen jumps.
 
     Warns
     -----
     KinosonWarning
-        If the requested error is out of reach of this pool, or searches failed.
+        If the requested error is out of reach of this pool, its weights leave few effective states, one group of
+        states carries much of the target, or searches failed.
     """
     if choice not in CHOICES:
         raise KinosonError(f"found choice={choice!r}; expected one of {CHOICES}; choose one")

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ase_kinoson.barriers.campaign import compute_barriers
-from ase_kinoson.barriers.reference import NO_JUMP, NOT_COMPUTED, Barriers
-from ase_kinoson.barriers.saddle import SaddleSettings
-from ase_kinoson.barriers.source import BarrierSource
-from ase_kinoson.kinetics.rates import Rates
+from ase_kinoson.barriers.reference import Barriers
+from ase_kinoson.kinosons.active_reference import Reference
 from ase_kinoson.kinosons.candidates import Calibration, Candidates, Forecast, Known
 from ase_kinoson.kinosons.ordered_sampling import OrderedEstimate
 from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.result import BOUND, ESTIMATE, NO_BOUND
 from ase_kinoson.kinosons.statistics import Quantity
+from ase_kinoson.kinosons.verdict import HEAVY_SHARE, heavy_share
 from ase_kinoson.units import thermal_energy
 
-__all__ = ["ActiveRound", "Reference", "Rounds", "is_source"]
+__all__ = ["ActiveRound", "Rounds"]
 
 DEFENCE = 0.1
 """Share of the probability that does not trust the uncertainties: ∝ expected kinoson, and evenly."""
 
-TYPICAL_CALLS = (25.0, 16.0)
-"""Force calls of a relaxed state and of a jump, where no barriers tell."""
+LEAST_OVERLAP, LEAST_STATES = 0.3, 5
+"""Effective sample size that weights must leave, relative to the pool's own and as such; as in :func:`reweight`."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,8 @@ class ActiveRound:
     error : float
         Its standard error: ``selection_error`` and ``pool_error`` together.
     selection_error : float
-        Because not all jumps of the pool are computed.
+        Because not all jumps of the pool are computed: from the scatter seen, or as expected from the errors of the
+        models, whichever is larger.
     pool_error : float
         Because the pool is finite: over its groups.
     random_error : float
@@ -62,67 +60,6 @@ class ActiveRound:
     selection_error: float
     pool_error: float
     random_error: float
-
-
-def is_source(reference: Any) -> bool:
-    """Whether a reference is a source of barriers, not a calculator factory."""
-    return isinstance(reference, BarrierSource | Rates) or hasattr(reference, "bind")
-
-
-class Reference:
-    """Barriers of chosen jumps, from a calculator or a source."""
-
-    def __init__(
-        self,
-        candidates: Candidates,
-        reference: Any,
-        store: str | Path | None,
-        executor: Executor | None,
-        settings: SaddleSettings | None,
-    ) -> None:
-        self.candidates, self.factory = candidates, reference
-        self.options: dict[str, Any] = {"store": store, "executor": executor, "settings": settings}
-        self.source: Any = None
-        if is_source(reference):
-            self.rates = Rates.of(reference, candidates.network, temperature_K=candidates.temperature_K)
-            self.source = self.rates.source
-
-    def __call__(self, rows: NDArray, asked: NDArray) -> Barriers:
-        """All barriers asked for up to now: rows of the candidates (n,) and jumps (n, J)."""
-        states, network = self.candidates.states[rows], self.candidates.network
-        if self.source is None:
-            wanted = {n: np.flatnonzero(asked[n]).tolist() for n in range(len(rows))}
-            return compute_barriers(states, network, self.factory, jumps=wanted, **self.options)
-        found = self.source.jump_energies(states.occupations, states.carriers)
-        start = self.rates.state_energies(states.occupations)
-        status = np.where(np.isfinite(found.barrier), "ok", "rejected").astype("U24")
-        calls, about = None, {}
-        if isinstance(self.source, Barriers):
-            own = self.source.rows(states.occupations, states.carriers)
-            status, calls = self.source.status[own], np.where(asked, self.source.force_calls[own], 0)
-            about = {"force_calls_initial": round(self.costs(None)[0] * len(rows)) if calls.any() else 0}
-        status = np.where(asked | (status == NO_JUMP), status, NOT_COMPUTED)
-        forward = np.where(status == "ok", found.barrier, np.inf)
-        return Barriers.from_arrays(
-            states,
-            network,
-            forward,
-            reverse_barrier=np.where(status == "ok", forward - found.delta_e, np.inf),
-            energy_initial=start,
-            status=status,
-            force_calls=calls,
-            settings=about,
-        )
-
-    def costs(self, training: Barriers | None) -> tuple[float, float]:
-        """Force calls of a relaxed state and of a jump, as far as barriers tell."""
-        if self.source is not None and not isinstance(self.source, Barriers):
-            return 0.0, 1.0
-        known = self.source if isinstance(self.source, Barriers) else training
-        if known is None or not known.valid.any() or known.force_calls[known.valid].mean() == 0:
-            return TYPICAL_CALLS
-        states = known.settings.get("force_calls_initial", TYPICAL_CALLS[0] * len(known)) / len(set(known.states.keys))
-        return float(states), float(known.force_calls[known.valid].mean())
 
 
 class Rounds:
@@ -160,7 +97,7 @@ class Rounds:
         self.known = Known.nothing(candidates)
         self.barrier_errors, self.energy_errors = Calibration(), Calibration()
         self.use(members)
-        # a common zero of energies, once and for all: a factor of numerator and denominator
+        # a common zero of energies, a factor of numerator and denominator; the first round finds that of the reference
         drawn = candidates.states.model_energies if candidates.reweighted else None
         self.shift = 0.0 if drawn is None else float(np.mean(self.predicted[0] - drawn))
         # the weight of a state is shared among its jumps in fixed parts, by what they are expected to carry
@@ -225,11 +162,15 @@ class Rounds:
         factor, lift = c.factors(known.energies, known.barriers, self.shift)
         # what relaxes away has no weight; a failed search tells nothing, so that its guess stays
         gone = known.unstable[:, None]
-        failed = known.failed | (self.asked & ~gone & ~np.isfinite(factor))
+        failed = known.failed | (self.asked & ~gone & (np.isnan(known.barriers) | ~np.isfinite(factor)))
         self.n_failed = int(failed.sum())
         factor = np.where(gone, 0.0, np.where(self.asked & ~failed, factor, forecast.factor))
         lift = np.where(known.unstable, 0.0, np.where(np.isfinite(lift), lift, forecast.lift))
         values = self.gather(factor, lift)
+        # a jump takes over what the search of its reverse, in another state of the pool, finds later
+        lost = failed.any(axis=1) if self.jump is None else failed[self.of_state, self.jump]
+        before = np.concatenate([np.empty(0, dtype=np.int64), *self.units])
+        self.estimate.revise(values[:, before], ~lost[before])
         self.estimate.add(units, probability, values[:, units], guesses, self.left, rnd=len(self.history) + 1)
         self.left[units] = False
         self.known = known
@@ -245,51 +186,82 @@ class Rounds:
         self.barrier_errors.add((known.barriers - forecast.barriers.mean(axis=0))[new], forecast.barrier_variance[new])
         if self.candidates.reweighted:
             first = np.isfinite(known.energies) & ~self.known.relaxed
-            gap = known.energies - forecast.energies.mean(axis=0)
-            self.energy_errors.add(gap[first], forecast.energy_variance[first])
+            gap = (known.energies - forecast.energies.mean(axis=0))[first]
+            if len(gap) and not np.isfinite(self.known.energies).any():
+                # energies are compared for the first time: what they differ by on average is their zero
+                self.shift += float(gap.mean())
+                gap = gap - gap.mean()
+            self.energy_errors.add(gap, forecast.energy_variance[first])
 
     def draw(self, count: int, forecast: Forecast, guesses: NDArray) -> tuple[NDArray, NDArray]:
         """Draw units without replacement; return them and their probabilities."""
-        left = self.left.copy()
+        left, fresh = self.left.copy(), self.fresh
         units, probability = np.empty(count, dtype=np.int64), np.empty(count)
-        first, again, cost_first, cost_again = self.scores(forecast, guesses)
-        fresh = ~self.known.relaxed[self.of_state]
-        kinoson, weight = guesses[self.target], guesses[-1]
-        defence = kinoson / kinoson.sum() + weight / weight.sum() + 1.0 / len(kinoson)
+        chances = self.chances(forecast, guesses)
         for m in range(count):
-            if self.choice == "random":
-                p = left / left.sum()
-            else:
-                score = np.where(fresh, first / np.sqrt(cost_first), again / np.sqrt(cost_again)) * left
-                spare = defence * left
-                p = spare / spare.sum()
-                if score.sum() > 0:
-                    p = (1.0 - DEFENCE) * score / score.sum() + DEFENCE * p
-            units[m] = self.rng.choice(len(p), p=p / p.sum())
-            probability[m] = p[units[m]] / p.sum()
+            p = chances(left, fresh)
+            units[m] = self.rng.choice(len(p), p=p)
+            probability[m] = p[units[m]]
             left[units[m]] = False
             fresh &= self.of_state != self.of_state[units[m]]
         return units, probability
 
-    def scores(self, forecast: Forecast, guesses: NDArray) -> tuple[NDArray, NDArray, float, float]:
-        """Expected error of each unit's part in numerator − D·denominator: in a new or a relaxed state; costs."""
-        c = self.candidates
+    def chances(self, forecast: Forecast, guesses: NDArray) -> Callable[[NDArray, NDArray], NDArray[np.float64]]:
+        """How probabilities to be drawn follow from which units are left and which of them are of new states."""
+        if self.choice == "random":
+            return lambda left, fresh: left / left.sum()
+        first, again = self.scores(forecast, guesses, self.target)
+        per_unit = self.costs[1] * self.per_unit
+        first, again = first / np.sqrt(self.costs[0] + per_unit), again / np.sqrt(per_unit)
         kinoson, weight = guesses[self.target], guesses[-1]
+        defence = kinoson / kinoson.sum() + weight / weight.sum() + 1.0 / len(kinoson)
+
+        def chances(left: NDArray, fresh: NDArray) -> NDArray[np.float64]:
+            score, spare = np.where(fresh, first, again) * left, defence * left
+            p = spare / spare.sum()
+            if score.sum() > 0:
+                p = (1.0 - DEFENCE) * score / score.sum() + DEFENCE * p
+            return p / p.sum()
+
+        return chances
+
+    @property
+    def fresh(self) -> NDArray[np.bool_]:
+        """Units whose state was not relaxed yet."""
+        return ~self.known.relaxed[self.of_state]
+
+    def scores(self, forecast: Forecast, guesses: NDArray, coefficient: int) -> tuple[NDArray, NDArray]:
+        """Expected error of each unit's part in numerator − D·denominator: in a new and in a relaxed state."""
+        c = self.candidates
+        kinoson, weight = guesses[coefficient], guesses[-1]
         value = kinoson[self.left].sum() / max(weight[self.left].sum(), 1e-300)
         of_barrier = self.barrier_errors.relative_variance(forecast.barrier_variance, self.kT)
         of_barrier = np.where(np.isfinite(of_barrier), of_barrier, 0.0)
-        single = (c.kinosons[self.target] * forecast.factor) ** 2 * of_barrier
+        single = (c.kinosons[coefficient] * forecast.factor) ** 2 * of_barrier
         again = single.sum(axis=1) if self.jump is None else single[self.of_state, self.jump]
         first = again
         if c.reweighted:
             of_energy = self.energy_errors.relative_variance(forecast.energy_variance, self.kT)
             first = again + (kinoson - value * weight) ** 2 * of_energy[self.of_state]
-        per_unit = self.costs[1] * self.per_unit
-        return np.sqrt(first), np.sqrt(again), self.costs[0] + per_unit, per_unit
+        return np.sqrt(first), np.sqrt(again)
+
+    def selected(self, coefficient: int) -> tuple[float, float]:
+        """Estimate of a coefficient of the pool, and its error because not all jumps are computed."""
+        value, seen = self.estimate.ratio(coefficient, -1)
+        if self.estimate.is_complete:
+            return value, seen
+        # few draws have not met the rare large errors yet: the models' own expectation of them is the least error
+        forecast = self.forecast()
+        guesses = self.gather(forecast.factor, forecast.lift)
+        first, again = self.scores(forecast, guesses, coefficient)
+        chance = self.chances(forecast, guesses)(self.left, self.fresh)[self.left]
+        spread = np.where(self.fresh, first, again)[self.left]
+        planned = self.estimate.planned(float((spread**2 / chance).sum())) / self.estimate.mean()[-1]
+        return value, max(seen, float(planned))
 
     def record(self, rows: NDArray) -> ActiveRound:
         """Estimate and errors of the target."""
-        value, selection = self.estimate.ratio(self.target, -1)
+        value, selection = self.selected(self.target)
         pool, spread = self.pool_errors(self.target, value)
         states = self.n_barriers / self.n_jumps * len(self.candidates.weight)
         scatter = spread * np.sqrt(max(0.0, 1.0 / states - 1.0 / len(self.candidates.weight)))
@@ -310,11 +282,10 @@ class Rounds:
         c = self.candidates
         per_state = (self.best[coefficient] - value * self.best_weight) / self.best_weight.sum()
         spread = len(per_state) * float(per_state.std(ddof=1)) if len(per_state) > 1 else float("inf")
-        rows = per_state[c.row] * c.pool.weights / c.weight[c.row]
         labels, group = np.unique(c.pool.groups, return_inverse=True)
         if len(labels) < 2:
             return float("nan"), spread
-        parts = np.bincount(group, rows)
+        parts = np.bincount(group, c.pooled(per_state))
         return float(np.sqrt(len(labels) / (len(labels) - 1.0) * ((parts - parts.mean()) ** 2).sum())), spread
 
     def judge(self, relaxation: Relaxation | None) -> tuple[str, list[str]]:
@@ -336,6 +307,23 @@ class Rounds:
                     f"{np.std(gap):.3f} eV (standard deviation); expected weights of the energies used; leave reweight "
                     "to its default"
                 )
+        if self.candidates.reweighted:
+            weights = self.candidates.pooled(self.best_weight)
+            size, before = weights.sum() ** 2 / np.square(weights).sum(), pool.effective_sample_size
+            if not (size >= LEAST_OVERLAP * before and size >= LEAST_STATES):
+                kind = NO_BOUND if kind == NO_BOUND else ESTIMATE
+                reasons.append(
+                    f"the effective sample size of the pool after weighting is {size:.1f} of {before:.1f}; expected at "
+                    f"least {100 * LEAST_OVERLAP:.0f} % and {LEAST_STATES}; fit the model again with these energies "
+                    "and draw a new pool, or use sample_with_calculator"
+                )
+        largest = heavy_share(self.candidates.pooled(self.best[self.target]), pool.groups)[1]
+        if len(np.unique(pool.groups)) > 1 and largest > HEAVY_SHARE:
+            reasons.append(
+                f"one of {len(np.unique(pool.groups))} independent groups of states carries {100 * largest:.0f} % of D "
+                f"({self.candidates.names[self.target]}); expected less than {100 * HEAVY_SHARE:.0f} %; its error bar "
+                "is too small: add independent states to the pool"
+            )
         keys: set[str] = set()
         if relaxation is not None:
             source = getattr(relaxation.rates, "source", None)
@@ -360,7 +348,7 @@ class Rounds:
         c = self.candidates
         found = {}
         for n, name in enumerate(c.names):
-            value, selection = self.estimate.ratio(n, -1)
+            value, selection = self.selected(n)
             error = float(np.hypot(selection, self.pool_errors(n, value)[0]))
             atoms = n > 0 and c.network.mechanism == "vacancy" and per_cv
             found[name] = Quantity(value, error, "m^2/s per c_v" if atoms else "m^2/s", kind)

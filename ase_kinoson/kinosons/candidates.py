@@ -94,7 +94,7 @@ class Candidates:
         place = {keys[n]: i for i, n in enumerate(rows)}
         row = np.array([place[key] for key in keys])
         states = pool[rows]
-        weight = np.bincount(row, pool.weights, minlength=len(rows))
+        weight = np.bincount(row, pool.weights, minlength=len(rows)).astype(float)
         terms = jump_terms(relaxation, states.occupations, states.carriers, network=network)
         composition = Composition.of(pool)
         projector, d = network.projector, network.dimension
@@ -154,7 +154,7 @@ class Candidates:
                     f"found a model without {'barriers' if found is None else 'energies'}, {type(member).__name__}; "
                     "expected both, to weight the states; pass barrier models, or reweight=False if the pool needs none"
                 )
-            barriers.append(self.effective(found.barrier, rates.frequency(found)))
+            barriers.append(self.effective(found.barrier, rates._frequency(found)))
             energies.append(own)
         return np.array(energies), np.array(barriers)
 
@@ -249,12 +249,21 @@ class Forecast:
     def of(cls, candidates: Candidates, energies: NDArray, barriers: NDArray, known: Known, shift: float) -> Forecast:
         """Put together the predictions of all members and what is known."""
         everything = np.ones(len(candidates.weight), dtype=bool)
+        energies = _aligned(energies, known.energies)
         q_variance, e_variance = _spread(barriers, candidates.exists), _spread(energies, everything)
         e = np.where(np.isfinite(known.energies), known.energies, energies)
         factors, lifts = zip(*(candidates.factors(*pair, shift) for pair in zip(e, barriers, strict=True)), strict=True)
         factor, lift = np.mean(factors, axis=0), np.mean(lifts, axis=0)
         factor[known.unstable], lift[known.unstable] = 0.0, 0.0
         return cls(e, barriers, factor, lift, e_variance, q_variance)
+
+
+def _aligned(energies: NDArray, known: NDArray) -> NDArray[np.float64]:
+    """Energies of members on one zero, that of the known ones: a common shift is no uncertainty of a ratio."""
+    have = np.isfinite(known)
+    if have.any():
+        return energies - (energies - known)[:, have].mean(axis=1, keepdims=True)
+    return energies - energies.mean(axis=1, keepdims=True) + energies.mean()
 
 
 def _spread(values: NDArray, use: NDArray) -> NDArray[np.float64]:

@@ -42,6 +42,10 @@ class OrderedEstimate:
     drawn : ndarray, shape (n_quantities,)
         Σ of the values drawn.
     n_drawn : int
+    values : list of ndarray, shape (n_quantities,)
+        y of every drawn unit.
+    probabilities : list of float
+        q of every drawn unit.
     """
 
     n_units: int
@@ -49,6 +53,8 @@ class OrderedEstimate:
     weights: list[float] = field(default_factory=list)
     drawn: NDArray[np.float64] | float = 0.0
     n_drawn: int = 0
+    values: list[NDArray[np.float64]] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
 
     def add(
         self, units: NDArray, probabilities: NDArray, values: NDArray, guesses: NDArray, remaining: NDArray, *, rnd: int
@@ -78,6 +84,27 @@ class OrderedEstimate:
             left = left - guess
             self.drawn = self.drawn + values[:, m]
             self.n_drawn += 1
+            self.values.append(values[:, m])
+            self.probabilities.append(float(probabilities[m]))
+
+    def revise(self, values: NDArray, known: NDArray) -> None:
+        """Replace values of units drawn before, where later ones told better.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n_quantities, n_drawn)
+            In the order in which they were drawn.
+        known : ndarray of bool, shape (n_drawn,)
+            Which to replace.
+        """
+        for m in np.flatnonzero(known).tolist():
+            change = values[:, m] - self.values[m]
+            if not change.any():
+                continue
+            self.values[m] = values[:, m]
+            self.drawn = self.drawn + change
+            for n, total in enumerate(self.totals[m:], start=m):
+                self.totals[n] = total + (change if n > m else change / self.probabilities[m])
 
     @property
     def is_complete(self) -> bool:

@@ -141,9 +141,23 @@ def test_quenched(square):
         wrong = np.exp(-(of_model - of_model.min()) / KT)
         blind.append(wrong @ energies / wrong.sum() - weights @ energies / weights.sum())
         assert len(others) > 1
+    assert states.report["independent_states"] == 30
     error = np.std(gaps, ddof=1) / np.sqrt(len(gaps))
     assert abs(np.mean(gaps)) < 4 * error
     assert np.mean(blind) > 8 * error
+
+
+def test_frozen_arrangements_are_no_memory():
+    """Chains that fluctuate fast around energies of their own: short memory, but one independent state each."""
+    rng = np.random.default_rng(1)
+    trace = rng.normal(0.0, 1.0, 40) + 0.2 * rng.normal(0.0, 1.0, (50, 40))
+    frozen = delayed_acceptance._statistics(trace, [], 400, "quenched")
+    assert frozen["autocorrelation_blocks"] < 1.0 and frozen["independent_states"] == 40
+    assert delayed_acceptance._statistics(trace, [], 25, "quenched")["independent_states"] == 25
+    # broken twin: the arrangements taken for slow fluctuations, and every block for a state of its own
+    assert delayed_acceptance._statistics(trace, [], 400, "equilibrium")["autocorrelation_blocks"] > 5.0
+    fast = trace - trace.mean(axis=0)
+    assert delayed_acceptance._statistics(fast, [], 400, "equilibrium")["independent_states"] == 400
 
 
 def _swapped(row, i, j):

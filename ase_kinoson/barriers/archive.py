@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,21 @@ __all__ = ["load_barriers", "save_barriers"]
 FORMAT = "ase_kinoson barriers"
 VERSION = 1
 DIGITS = 6
+
+_NO_ARCHIVE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,  # an encrypted file; NotImplementedError, an unknown compression, is one
+    OverflowError,
+    MemoryError,  # a damaged length
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading a file raises that is damaged or something else."""
 
 
 def save_barriers(
@@ -45,7 +62,7 @@ def save_barriers(
     Raises
     ------
     BarrierError
-        If there are no barriers, or sets belong to different lattices.
+        If there are no barriers, sets belong to different lattices, or the file cannot be written.
     """
     named = {"all": sets} if isinstance(sets, Barriers) else dict(sets)
     if not named:
@@ -84,13 +101,20 @@ def save_barriers(
             f"{name}/force_calls": barriers.force_calls.astype(np.int32),
             f"{name}/fmax": barriers.fmax.astype(np.float32),
         }
+        known = barriers.valid & np.isfinite(barriers.energy_initial[:, None] + barriers.energy_final)
+        if (barriers.valid & ~known).any():  # barriers of which the energies of the ends are not known
+            arrays |= {
+                f"{name}/{key}": np.where(barriers.valid & ~known, values, np.nan).round(DIGITS)
+                for key, values in (("barrier", barriers.barrier), ("reverse_barrier", barriers.reverse_barrier))
+            }
         for key, words in (("status", barriers.status), ("descents", barriers.descents)):
             if words is not None:
-                known, codes = np.unique(words, return_inverse=True)
-                arrays |= {f"{name}/{key}": codes.reshape(words.shape).astype(np.int8), f"{name}/{key}_words": known}
+                names, codes = np.unique(words, return_inverse=True)
+                arrays |= {f"{name}/{key}": codes.reshape(words.shape).astype(np.int8), f"{name}/{key}_words": names}
         for key, values in (
             ("model_energies", states.model_energies),
             ("attempt_frequency", barriers.attempt_frequency),
+            ("wall_s", None if barriers.wall_s is None else barriers.wall_s.astype(np.float32)),
         ):
             if values is not None:
                 arrays[f"{name}/{key}"] = values
@@ -99,8 +123,14 @@ def save_barriers(
     try:
         np.savez_compressed(temporary, head=np.array(json.dumps(head)), **arrays)  # type: ignore[arg-type]
         os.replace(temporary, path)
+    except OSError as error:
+        raise BarrierError(
+            f"{path} cannot be written ({error}); expected an existing folder that is writable; create it or correct "
+            "the path"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def load_barriers(path: str | Path, name: str | None = None) -> Barriers:
@@ -151,12 +181,16 @@ def load_barriers(path: str | Path, name: str | None = None) -> Barriers:
             saddle, start, end = own["energy_saddle"], own["energy_initial"], own["energy_final"]
             status = own["status_words"][own["status"]]
             good = status == "ok"
+            forward, backward = saddle - start[:, None], saddle - end
+            if "barrier" in own:
+                forward = np.where(np.isfinite(own["barrier"]), own["barrier"], forward)
+                backward = np.where(np.isfinite(own["reverse_barrier"]), own["reverse_barrier"], backward)
             parts.append(
                 Barriers.from_arrays(
                     states,
                     network,
-                    np.where(good, saddle - start[:, None], np.inf),
-                    reverse_barrier=np.where(good, saddle - end, np.inf),
+                    np.where(good, forward, np.inf),
+                    reverse_barrier=np.where(good, backward, np.inf),
                     energy_initial=start,
                     energy_final=end,
                     status=status,
@@ -166,9 +200,10 @@ def load_barriers(path: str | Path, name: str | None = None) -> Barriers:
                     settings={**kept["settings"], "about": head["about"]},
                     attempt_frequency=own.get("attempt_frequency"),
                     descents=own["descents_words"][own["descents"]] if "descents" in own else None,
+                    wall_s=own.get("wall_s"),
                 )
             )
-    except (KeyError, ValueError, IndexError, TypeError) as error:
+    except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
         raise BarrierError(
             f"{path} is damaged ({type(error).__name__}: {error}); expected a complete archive of barriers; copy it "
             "again"
@@ -184,16 +219,16 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         head = json.loads(str(data.pop("head")))
         if head["format"] != FORMAT:
             raise ValueError(f"format {head['format']!r}")
+        version, _ = head["version"], dict(head["sets"])
     except FileNotFoundError:
         raise BarrierError(f"found no file {path}; expected an archive of barriers; check the path") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except _NO_ARCHIVE as error:
         raise BarrierError(
             f"{path} is no archive of barriers ({type(error).__name__}: {error}); expected a file of save_barriers; "
             "copy it again"
         ) from error
-    if head["version"] != VERSION:
+    if version != VERSION:
         raise BarrierError(
-            f"{path} has version {head['version']}; expected {VERSION}; install the version of ase_kinoson that wrote "
-            "it"
+            f"{path} has version {version}; expected {VERSION}; install the version of ase_kinoson that wrote it"
         )
     return head, data

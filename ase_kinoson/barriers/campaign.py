@@ -403,6 +403,9 @@ def _collect(
             result = campaign.found[(key, k)]
             barrier[n, k], reverse[n, k] = result.barrier, result.reverse_barrier
             final[n, k], fmax[n, k] = result.energy_final, result.fmax_saddle
+            if np.isfinite(initial[n]) and result.energy_initial != initial[n]:
+                # another process relaxed this state too, and its energies differ by the rounding of its machine
+                final[n, k] = initial[n] + (result.energy_final - result.energy_initial)
             status[n, k], calls[n, k] = result.status, result.force_calls
             frequency[n, k], descents[n, k] = result.attempt_frequency, result.descents
             wall[n, k] = result.wall_s

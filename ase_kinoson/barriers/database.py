@@ -57,7 +57,7 @@ class SharedDatabase:
         self.path = str(path)
         self.remote = re.match(r"^[a-z]+(\+[a-z]+)?://", self.path) is not None
         self.name = re.sub(r"//([^:/@]*):[^@/]*@", r"//\1:***@", self.path) if self.remote else self.path
-        self._patience = 0.0 if self.remote else PATIENCE_S  # a wrong address shall be told at once
+        self._patience = 0.1 if self.remote else PATIENCE_S  # a wrong address shall be told at once
         if not self.remote:
             folder = Path(self.path).absolute().parent
             if not folder.is_dir():
@@ -81,11 +81,14 @@ class SharedDatabase:
             self.guard(self._make_tables)
 
     def _is_new(self) -> bool:
-        """Refuse an existing file that is no ase.db, before ASE adds its tables to it."""
+        """Refuse an existing file that is no ase.db, before ASE adds its tables to it.
+
+        Opened for writing where that is allowed: only so can SQLite take back what a killed process left half-written.
+        """
         path = Path(self.path)
         if not path.exists() or path.stat().st_size == 0:
             return True
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=20)
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=20)
         try:
             tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")]
             answer = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
@@ -136,12 +139,16 @@ class SharedDatabase:
     def guard(self, action: Callable[[], _T]) -> _T:
         """Run an action; wait while another process holds the database, and explain other failures.
 
+        Within a transaction it does nothing: only the whole of it can be tried again, on a new connection.
+
         Raises
         ------
         StoreError
             If the database cannot be used.
         """
-        delay, waited = 0.05, 0.0
+        if self._db.connection is not None:
+            return action()
+        delay, began = 0.05, time.monotonic()
         while True:
             try:
                 result = action()
@@ -152,12 +159,12 @@ class SharedDatabase:
             except Exception as error:
                 if not self._known(error):
                     raise
-                if not self._passes(error) or waited > self._patience:
+                if not self._passes(error) or time.monotonic() - began > self._patience:
                     self._patience = min(self._patience, 1.0)  # who goes on without it shall not wait every time
                     raise StoreError(self._explain(error)) from error
                 _log.info("store %s: %s; trying again in %.2f s", self.name, error, delay)
                 time.sleep(delay)
-                waited, delay = waited + delay, min(2.0, 2 * delay)
+                delay = min(2.0, 2 * delay)
 
     @staticmethod
     def _known(error: Exception) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_kinoson.barriers.climb import band_counted, mode_climb
-from ase_kinoson.barriers.descent import UNSTABLE, Descent, descend, soft_directions
+from ase_kinoson.barriers.descent import UNSTABLE, Descent, descend, in_basin, soft_directions
 from ase_kinoson.barriers.hop import Hop, Host, SaddleSettings, StateResult, symbol_of
 from ase_kinoson.barriers.optimise import (
     Budget,
@@ -58,12 +58,13 @@ class _Path:
 
 @dataclass(frozen=True, eq=False)
 class _Check:
-    """What the descents from a saddle say; ``wrong`` is empty if it belongs to the jump.
+    """What the descents from a saddle say; ``wrong`` is empty if it belongs to the jump, else ``status`` is that of it.
 
     Where more than one direction goes down, ``off_ridge`` is the second and ``mode`` the first of them.
     """
 
     wrong: str = ""
+    status: str = "wrong-saddle"
     n_unstable: int = -1
     sides: tuple[Relaxation | None, Relaxation | None] = (None, None)
     checked: bool = True
@@ -118,15 +119,19 @@ class Search:
         except Exception as error:
             text = str(error) if isinstance(error, CalculatorFailedError) else f"{type(error).__name__}: {error}"
             self.path.append(f"{label}: calculator failed after {self.budget.calls - before} calls")
-            if self.make is not None:
-                try:
-                    self.forces.atoms.calc = self.make()
-                except Exception as again:
-                    text = f"{text}; a fresh calculator could not be made ({type(again).__name__}: {again})"
-            return None, ("calculator-failed", f"{label}: {text}")
+            return None, ("calculator-failed", f"{label}: {text}{self.renew()}")
         verdict = "converged" if found.converged else "not converged"
         self.path.append(f"{label}: {verdict} to {found.fmax:.3g} eV/Å in {self.budget.calls - before} calls")
         return found, ("", "")
+
+    def renew(self) -> str:
+        """Replace a calculator that failed by a fresh one; say why there is none."""
+        try:
+            if self.make is not None:
+                self.forces.atoms.calc = self.make()
+        except Exception as error:
+            return f"; a fresh calculator could not be made ({type(error).__name__}: {error})"
+        return ""
 
     def watch(self, ideal: NDArray[np.float64], path: _Path | None = None) -> None:
         """End what follows as a runaway when atoms leave the neighbourhood of their sites or the energy explodes."""
@@ -212,9 +217,14 @@ class Search:
                 continue
             again = next((text for old, text in refused if _same(old, found)), "")
             wrong = again or self.check_saddle(path, found)
-            check = _Check(wrong) if wrong or not settings.verify else self.verify(path, found)
-            if not check.wrong and any(side is not None for side in check.sides):
-                found = self.beyond(path, found, check)
+            try:
+                check = _Check(wrong) if wrong or not settings.verify else self.verify(path, found)
+                if not check.wrong:
+                    found, check = self.beyond(path, found, check)
+            except CalculatorFailedError as error:  # nothing is known of this saddle: it may be found, and pass, again
+                status, reason = "calculator-failed", f"{label}: the check of the saddle: {error}{self.renew()}"
+                self.path[-1] += "; the calculator failed in the check of the saddle"
+                continue
             self.known |= {
                 "energy_saddle": found.energy,
                 "fmax_saddle": found.fmax,
@@ -227,32 +237,45 @@ class Search:
                 on_ridge = True
                 start = found.positions + _PUSH * check.off_ridge / np.sqrt((check.off_ridge**2).sum(axis=1).max())
                 rungs.appendleft((_OFF_RIDGE, partial(self.climb, start, check.mode, path.gate)))
-            self.path[-1] += f"; wrong saddle: {'the same again' if again else check.wrong}"
-            refused.append((found, check.wrong))
-            status, reason = "wrong-saddle", f"{label}: {check.wrong}"
+            status, reason = check.status, f"{label}: {check.wrong}"
+            self.path[-1] += f"; {status.replace('-', ' ')}: {'the same again' if again else check.wrong}"
+            if status != "calculator-failed":
+                refused.append((found, check.wrong))
         return status, reason
 
     def ladder(self, path: _Path) -> list[tuple[str, Callable[[], Relaxation]]]:
-        """Ways up, cheapest first.
+        """Ways up, cheapest first."""
+        rungs = self.climbs(
+            path, (("", 0.5), (" from nearer the lower end", 0.4), (" from nearer the higher end", 0.6))
+        )
+        if self.settings.max_plain_calls:
+            away = path.end.positions - path.begin.positions
+            start, tangent = path.begin.positions + 0.5 * away, away / np.sqrt((away**2).sum())
+            rungs.append(("plain climb", partial(self.plain_climb, start, tangent)))
+        return rungs + self.bands(path)
 
-        The starting points away from the middle are counted from the lower end, so that a jump and its reverse try the
-        same ones in the same order.
+    def climbs(self, path: _Path, starts: tuple[tuple[str, float], ...]) -> list[tuple[str, Callable[[], Relaxation]]]:
+        """Preconditioned climbs from points between the ends, given as names and shares of the way.
+
+        They are counted from the lower end, so that a jump and its reverse try the same ones in the same order.
         """
-        settings = self.settings
         away = path.end.positions - path.begin.positions
         tangent = away / np.sqrt((away**2).sum())
         low = path.begin.energy <= path.end.energy
-        rungs: list[tuple[str, Callable[[], Relaxation]]] = []
-        for name, share in (("", 0.5), (" from nearer the lower end", 0.4), (" from nearer the higher end", 0.6)):
-            if settings.max_climb_calls:
-                start = path.begin.positions + (share if low else 1.0 - share) * away
-                rungs.append((f"preconditioned climb{name}", partial(self.climb, start, tangent, path.gate)))
-        if settings.max_plain_calls:
-            start = path.begin.positions + 0.5 * away
-            rungs.append(("plain climb", partial(self.plain_climb, start, tangent)))
-        if self.make is not None and settings.band_images > 0 and settings.max_band_steps > 0:
-            rungs.append(("climbing-image band", partial(self.band, path.begin, path.end)))
-        return rungs
+        return [
+            (
+                f"preconditioned climb{name}",
+                partial(self.climb, path.begin.positions + (share if low else 1.0 - share) * away, tangent, path.gate),
+            )
+            for name, share in starts
+            if self.settings.max_climb_calls
+        ]
+
+    def bands(self, path: _Path) -> list[tuple[str, Callable[[], Relaxation]]]:
+        """Return the last resort, where it is allowed."""
+        if self.make is None or self.settings.band_images == 0 or self.settings.max_band_steps == 0:
+            return []
+        return [("climbing-image band", partial(self.band, path.begin, path.end))]
 
     def climb(self, start: NDArray, tangent: NDArray, gate: SpringPreconditioner) -> Relaxation:
         """One image, with springs."""
@@ -281,10 +304,13 @@ class Search:
         if self.settings.prefactor == "vineyard":
             before = self.budget.calls
             self.forces.guard = None
-            forward, reverse, problem = vineyard_prefactors(
-                self.forces, self.host, path.hop, (path.begin, saddle, path.end), radius=self.settings.prefactor_radius
-            )
-            self.prefactor_calls = self.budget.calls - before
+            points, radius = (path.begin, saddle, path.end), self.settings.prefactor_radius
+            try:
+                forward, reverse, problem = vineyard_prefactors(self.forces, self.host, path.hop, points, radius=radius)
+            except (CalculatorFailedError, LimitReachedError) as error:  # the barrier stands without it
+                forward, reverse, problem = np.nan, np.nan, f"failed: {error}"
+            finally:
+                self.prefactor_calls = self.budget.calls - before
             self.known |= {"prefactor": forward, "reverse_prefactor": reverse}
             self.path.append(f"prefactors: {problem or 'done'} in {self.prefactor_calls} calls")
         return "ok", ""
@@ -292,12 +318,18 @@ class Search:
     # -- checks ---------------------------------------------------------------------------------------------------
 
     def verify(self, path: _Path, saddle: Relaxation) -> _Check:
-        """Count the ways down from a saddle and follow them."""
+        """Count the ways down from a saddle and follow them.
+
+        Raises
+        ------
+        CalculatorFailedError
+            Then nothing is known of the saddle.
+        """
         before = self.budget.calls
         self.watch(self.host.positions + 0.5 * (path.ideal - self.host.positions))
         try:
             return self.descents(path, saddle)
-        except (CalculatorFailedError, RunawayError) as error:
+        except RunawayError as error:
             return _Check(f"the ways down from the saddle cannot be followed: {error}")
         finally:
             self.verify_calls += self.budget.calls - before
@@ -310,7 +342,10 @@ class Search:
         if n_unstable != 1:
             ridge = (modes[1], mode) if n_unstable > 1 else (None, None)
             return _Check(
-                f"{n_unstable} directions go down from it; expected one", n_unstable, off_ridge=ridge[0], mode=ridge[1]
+                f"{n_unstable} directions go down from it; expected one",
+                n_unstable=n_unstable,
+                off_ridge=ridge[0],
+                mode=ridge[1],
             )
         forward = float((mode * (path.end.positions - path.begin.positions)).sum()) > 0
         ways: list[Descent] = []
@@ -330,14 +365,14 @@ class Search:
             if way.end < 0:
                 wrong = self.check_side(path, way)
                 if wrong:
-                    return _Check(wrong, n_unstable)
+                    return _Check(wrong, n_unstable=n_unstable)
         reached = tuple(way.end for way in ways)
         if reached in ((0, 0), (1, 1)):
-            return _Check(f"both ways down lead to the {('initial', 'final')[reached[0]]} state", n_unstable)
-        if reached == (1, 0):  # the mode is bent: the signs say nothing, the ends are what counts
+            return _Check(f"both ways down lead to the {('initial', 'final')[reached[0]]} state", n_unstable=n_unstable)
+        if reached[0] == 1 or reached[1] == 0:  # the mode is bent: the signs say nothing, the ends are what counts
             ways.reverse()
         sides = tuple(None if way.end == k else way.last for k, way in enumerate(ways))
-        return _Check("", n_unstable, (sides[0], sides[1]))
+        return _Check(n_unstable=n_unstable, sides=(sides[0], sides[1]))
 
     def check_side(self, path: _Path, way: Descent) -> str:
         """Say why a minimum beside the ends does not belong to the jump; empty if all atoms are on their sites."""
@@ -352,28 +387,104 @@ class Search:
             return f"a way down leads to another site: the moving atom ends at {along:.2f} of its way"
         return ""
 
-    def beyond(self, path: _Path, saddle: Relaxation, check: _Check) -> Relaxation:
-        """Look for a higher saddle between each side basin and the end behind it; the highest one is the barrier.
+    def beyond(self, path: _Path, saddle: Relaxation, check: _Check) -> tuple[Relaxation, _Check]:
+        """Look for a saddle between each side basin and the end behind it; the highest one is the barrier.
 
         A side basin in which the moving atom has arrived is another relaxation of the same state; no jump lies behind.
+
+        Returns
+        -------
+        top
+            The highest saddle.
+        check
+            Without side basins that turn out to be none. Its ``wrong`` and ``status`` tell where what lies behind one
+            cannot be found; the barrier is then not known.
         """
-        top = saddle
-        for side, end, site, name in zip(
-            check.sides, (path.begin, path.end), (0.0, 1.0), ("initial", "final"), strict=True
-        ):
-            if side is None or abs(path.along(side.positions) - site) <= _ARRIVED:
+        top, sides = saddle, list(check.sides)
+        for k, (end, name) in enumerate(((path.begin, "initial"), (path.end, "final"))):
+            side = sides[k]
+            if side is None or abs(path.along(side.positions) - k) <= _ARRIVED:
                 continue
-            away = end.positions - side.positions
-            tangent = away / np.sqrt((away**2).sum())
-            self.watch(self.host.positions + 0.5 * (path.ideal - self.host.positions), path)
-            label = f"climb from the side basin to the {name} state"
-            found, _ = self.attempt(label, partial(self.climb, side.positions + 0.5 * away, tangent, path.gate))
-            if found is None or not found.converged or self.check_saddle(path, found):
-                continue
-            if found.energy > top.energy + self.settings.energy_tolerance:
-                top = found
-                self.path[-1] += "; higher"
-        return top
+            rest = replace(path, begin=side, end=end) if k else replace(path, begin=end, end=side)
+            where = f"side basin to {name} state"
+            status, wrong = "not-converged", f"{where}: no climb is allowed by the settings"
+            starts = (
+                ("", 0.5),
+                (" from nearer the higher end", 0.8),
+            )  # the saddle is near the basin where that is high
+            for n, (label, run) in enumerate([*self.climbs(rest, starts), *self.bands(rest)]):
+                if n == 1 and self.is_shoulder(path, side, end, where):
+                    sides[k], wrong = None, ""
+                    break
+                self.watch(self.host.positions + 0.5 * (path.ideal - self.host.positions), path)
+                found, (status, wrong) = self.attempt(f"{label}, {where}", run)
+                if found is None:
+                    continue
+                status, wrong = self.check_behind(path, rest, found, top)
+                if not wrong:
+                    top = found if found.energy > top.energy else top
+                    break
+                self.path[-1] += f"; wrong saddle: {wrong}" if found.converged else ""
+                wrong = f"{label}, {where}: {wrong}"
+            if wrong:
+                return saddle, replace(check, wrong=f"what lies behind it is not known: {wrong}", status=status)
+        return top, replace(check, sides=(sides[0], sides[1]))
+
+    def check_behind(self, path: _Path, rest: _Path, found: Relaxation, top: Relaxation) -> tuple[str, str]:
+        """Say why a point is not the saddle of the ``rest`` of a path.
+
+        One lower than the ``top`` must merely exist; a higher one has to be a saddle of the whole path.
+        """
+        if not found.converged:
+            return "not-converged", f"largest force {found.fmax:.3g} eV/Å, {self.settings.fmax_saddle:.3g} asked"
+        wrong = "it is the one before the side basin" if _same(found, top) else ""
+        wrong = wrong or self.check_saddle(rest, found, (-_STRAY, 1.0 + _STRAY))
+        if not wrong and found.energy > top.energy:
+            wrong = self.check_saddle(path, found) or self.check_unstable(path, found)
+            self.path[-1] += "" if wrong else "; higher"
+        return "wrong-saddle", wrong
+
+    def is_shoulder(self, path: _Path, side: Relaxation, end: Relaxation, where: str) -> bool:
+        """Whether a side basin is none: relaxed further, it leads into the end behind it."""
+        reached = False
+
+        def arrived(positions: NDArray, energy: float, forces: NDArray) -> bool:
+            nonlocal reached
+            reached = reached or in_basin(positions, energy, forces, end, noise=self.settings.accuracy)
+            return reached
+
+        s = self.settings
+        self.watch(self.host.positions + 0.5 * (path.ideal - self.host.positions))
+        before = self.budget.calls
+        try:
+            self.attempt(
+                f"relax {where} further",
+                lambda: lbfgs(
+                    self.forces,
+                    side.positions,
+                    path.gate,
+                    0.1 * s.fmax_final,
+                    s.max_relax_calls,
+                    s.max_step,
+                    accuracy=0.1 * s.accuracy,
+                    stop=arrived,
+                ),
+            )
+        finally:
+            self.verify_calls += self.budget.calls - before
+        self.path[-1] += "; it is a shoulder" if reached else ""
+        return reached
+
+    def check_unstable(self, path: _Path, saddle: Relaxation) -> str:
+        """Say if not exactly one direction goes down."""
+        before = self.budget.calls
+        try:
+            n_unstable = int((soft_directions(self.forces, saddle, path.gate)[0] < UNSTABLE).sum())
+        except RunawayError as error:
+            return f"the ways down from the saddle cannot be counted: {error}"
+        finally:
+            self.verify_calls += self.budget.calls - before
+        return "" if n_unstable == 1 else f"{n_unstable} directions go down from it; expected one"
 
     def check_end(self, hop: Hop, positions: NDArray, ideal: NDArray) -> tuple[str, str] | None:
         """Say whether the end state kept its atoms on their sites."""
@@ -393,11 +504,11 @@ class Search:
             "in the end state"
         )
 
-    def check_saddle(self, path: _Path, found: Relaxation) -> str:
+    def check_saddle(self, path: _Path, found: Relaxation, between: tuple[float, float] | None = None) -> str:
         """Return why a stationary point is not the saddle of this jump; empty if it is, as far as geometry tells."""
         settings, host = self.settings, self.host
         along = path.along(found.positions)
-        low, high = settings.between
+        low, high = between or settings.between
         if not low <= along <= high:
             return f"the moving atom is at {along:.2f} of its way; expected {low:g} to {high:g}"
         below = max(path.begin.energy, path.end.energy) - found.energy

@@ -176,7 +176,7 @@ class BarrierStore:
                 "force_calls": int(result.force_calls),
                 "wall_time": float(result.wall_s),
             },
-            {"path": list(result.path), "sites": host.sites, "positions": result.positions},
+            {"path": [_clean(step) for step in result.path], "sites": host.sites, "positions": result.positions},
             self._with_energy(host.atoms(result.positions), result.energy),
             {"kind": "state", "state_key": _PREFIX + key},
         )
@@ -186,7 +186,7 @@ class BarrierStore:
     ) -> bool:
         """Write a finished search, unless it is there; return whether it was written."""
         ok = result.status == "ok"
-        data: dict[str, Any] = {"path": list(result.path), "mover": hop.mover}
+        data: dict[str, Any] = {"path": [_clean(step) for step in result.path], "mover": hop.mover}
         if result.final_positions is not None:
             data["final_positions"] = result.final_positions
         if result.saddle_positions is not None:
@@ -226,10 +226,11 @@ class BarrierStore:
 
     def together(self, writes: Iterable[Callable[[], bool]]) -> list[bool]:
         """Do several of the above in one transaction, which costs little more than one; all of them, or none."""
+        actions = list(writes)
 
         def write() -> list[bool]:
             with self._base.writing():
-                return [one() for one in writes]
+                return [one() for one in actions]
 
         return self._base.guard(write)
 
@@ -259,8 +260,13 @@ class BarrierStore:
 
 def _text(reason: str) -> str:
     """Reasons are sentences; a bare number would be refused by ase.db."""
-    text = " ".join(reason.split())
+    text = " ".join(_clean(reason).split())
     return f"reason: {text}" if text and " " not in text else text
+
+
+def _clean(text: str) -> str:
+    """Replace what a database refuses in a text: bytes that are none, and zeros."""
+    return text.replace("\0", " ").encode("utf-8", "replace").decode()
 
 
 def _plain_key(row: AtomsRow) -> str:

@@ -96,8 +96,8 @@ def probe(work: Work, hosts: list[Host]) -> str:
     for host in hosts:
         atoms = host.atoms()
         try:
+            atoms.calc = _calculator(work)  # a model that takes long to load is no slow calculation
             with alarm(work.settings.time_limit_s):
-                atoms.calc = _calculator(work)
                 atoms.get_forces()
                 atoms.get_potential_energy()
         except TimeIsUpError as error:
@@ -122,9 +122,9 @@ class StateTask:
 
     hopeless = False
 
-    def run(self, work: Work) -> StateResult:
+    def run(self, work: Work, calculator: Any) -> StateResult:
         """Relax."""
-        return relax_state(self.host, _calculator(work), settings=work.settings, make_calculator=work.factory)
+        return relax_state(self.host, calculator, settings=work.settings, make_calculator=work.factory)
 
     def failed(self, status: str, reason: str, wall_s: float = 0.0) -> StateResult:
         """Result without an energy."""
@@ -147,9 +147,8 @@ class JumpTask:
         """Whether the state could not be relaxed."""
         return self.start.status != "ok"
 
-    def run(self, work: Work) -> JumpResult:
+    def run(self, work: Work, calculator: Any) -> JumpResult:
         """Search."""
-        calculator = _calculator(work)
         return find_saddle(
             self.host, self.hop, self.start, calculator, settings=work.settings, make_calculator=work.factory
         )
@@ -169,8 +168,9 @@ def run_task(task: Task, work: Work) -> Result:
         return task.failed(task.start.status, task.start.reason)
     began = time.perf_counter()
     try:
+        calculator = _calculator(work)  # the time limit is one of the search, not of loading a model
         with alarm(work.settings.time_limit_s):
-            result = task.run(work)
+            result = task.run(work, calculator)
     except TimeIsUpError as error:
         forget(work.token)
         return task.failed("timed-out", str(error), time.perf_counter() - began)

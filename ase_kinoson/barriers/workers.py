@@ -24,6 +24,8 @@ _UNKNOWN = 64
 """Assumed number of workers of an executor that does not tell."""
 _LOOK_S = 10.0
 """An executor may grow; its size is asked for this often."""
+_REFUSALS = 5
+"""New executors in a row that take no task before one stops making them."""
 
 
 class Workers:
@@ -109,13 +111,15 @@ class Workers:
         ------
         BrokenExecutor
             If the executor dies and no other can be made. Where one can, the tasks in flight are tried again one by
-            one, and the one that kills it a second time is recorded as failed.
+            one, and the one that kills it a second time is recorded as failed. Executors that take no task at all are
+            given up after some.
         """
         if self._executor is None:
             while (task := take()) is not None:
                 yield [(task, run_task(task, work))]
             return
         suspects: deque[Task] = deque()
+        refusals = 0
         while True:
             lost: list[Task] = []
             death: BaseException | None = None
@@ -131,6 +135,8 @@ class Workers:
                     break
             if not (self._flying or lost):
                 return
+            refused = bool(lost)  # this task never ran, and so killed nobody
+            refusals = refusals + 1 if refused else 0
             finished = []
             for future in () if death else self._landed():
                 task = self._flying.pop(future)
@@ -146,12 +152,12 @@ class Workers:
                 yield finished
             if death:
                 lost += self._flying.values()
-                if self._make is None:
+                if self._make is None or refusals >= _REFUSALS:
                     raise BrokenExecutor(str(death) or type(death).__name__) from death
                 self.deaths += 1
                 _log.warning("the executor died (%s); %d tasks are tried again, one by one", death, len(lost))
                 self._start()
-                if alone:
+                if alone and not refused:
                     yield [(task, task.failed("calculator-failed", f"it kills its worker ({death})")) for task in lost]
                 else:
                     suspects.extend(lost)

@@ -10,7 +10,7 @@ import pytest
 
 import ase_kinoson as ak
 from ase_kinoson.barriers.archive import load_barriers, save_barriers
-from ase_kinoson.errors import BarrierError
+from ase_kinoson.errors import BarrierError, KinosonError
 from ase_kinoson.kinetics.rates import rates_from_barriers
 
 CANTOR = Path(__file__).parents[2] / "examples" / "data" / "cantor_107.npz"
@@ -43,6 +43,7 @@ def barriers(tiny):
         settings={"calculator": "invented", "store": "somewhere.db"},
         attempt_frequency=rng.uniform(1e12, 1e13, shape),
         descents=rng.choice(["both-ends", "side-basin"], shape),
+        wall_s=rng.uniform(0, 100, shape),
     )
 
 
@@ -67,6 +68,7 @@ def test_round_trip(barriers, tmp_path):
         np.testing.assert_allclose(found.energy_final, expected.energy_final, atol=1e-6)
         for name in ("force_calls", "attempt_frequency", "descents"):
             assert np.array_equal(getattr(found, name), getattr(expected, name))
+        np.testing.assert_allclose(found.wall_s, expected.wall_s, rtol=1e-6)
         assert found.settings["about"] == {"potential": "invented"}
         assert "somewhere" not in json.dumps(dict(found.settings))  # no paths of the machine that made it
     with pytest.raises(BarrierError, match="found the sets one, two"):
@@ -126,6 +128,49 @@ def test_files_that_are_no_archives(barriers, tmp_path):
     np.savez(path, a=np.arange(3))
     with pytest.raises(BarrierError, match="is no archive of barriers"):
         load_barriers(path)
+
+
+def test_barriers_without_energies_survive(barriers, tmp_path):
+    path = tmp_path / "some.npz"
+    given = {"reverse_barrier": barriers.reverse_barrier, "status": barriers.status}
+    partly = np.where(np.arange(6) % 2, np.nan, barriers.energy_initial)
+    ends = np.where(np.arange(barriers.energy_final.shape[1]) % 2, np.nan, barriers.energy_final)
+    for more in ({}, {"energy_initial": partly}, {"energy_initial": barriers.energy_initial, "energy_final": ends}):
+        bare = ak.Barriers.from_arrays(barriers.states, barriers.network, barriers.barrier, **given, **more)
+        save_barriers(path, bare)
+        found = load_barriers(path)
+        assert np.array_equal(found.status, bare.status) and found.wall_s is None
+        for name in ("barrier", "reverse_barrier", "energy_initial", "energy_final"):
+            np.testing.assert_allclose(getattr(found, name), getattr(bare, name), atol=2e-6)  # NaN where NaN was
+        data = dict(np.load(path))
+        np.savez(path, **{k: v for k, v in data.items() if k not in ("all/barrier", "all/reverse_barrier")})
+        with pytest.raises(BarrierError, match="expected finite numbers"):  # the twin that stores energies alone
+            load_barriers(path)
+
+
+def test_damaged_archives_are_refused_in_one_sentence(barriers, tmp_path):
+    path = tmp_path / "some.npz"
+    save_barriers(path, barriers)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(2)
+    refused = 0
+    for k in range(120):
+        damaged = bytearray(whole)
+        for _ in range(1 + 4 * (k % 3)):
+            damaged[rng.integers(len(whole))] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            load_barriers(path)
+        except KinosonError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 60
+    for head in ({}, {"version": 1}, {"version": 1, "sets": 3}, {"version": 1, "sets": {"a": {}}}):
+        np.savez(path, head=np.array(json.dumps({"format": "ase_kinoson barriers", **head})))
+        with pytest.raises(BarrierError, match=r"no archive of barriers|damaged"):
+            load_barriers(path)
+    with pytest.raises(BarrierError, match=r"cannot be written .*expected an existing folder"):
+        save_barriers(tmp_path / "nowhere" / "some.npz", barriers)
 
 
 # -- the Cantor alloy ------------------------------------------------------------------------------------------------

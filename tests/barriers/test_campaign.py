@@ -300,7 +300,10 @@ def test_a_failed_search_takes_the_path_found_from_the_other_end(study):
     back = int(network.reverse[0, 4])
     status = np.full((2, 12), "ok", dtype="U24")
     status[0, 4] = "timed-out"
-    found = filled(pair, network, status=status, reasons={(0, 4): "too slow"})
+    own = np.full((2, 12), np.nan)
+    own[1, back] = 4e12
+    found = filled(pair, network, status=status, reasons={(0, 4): "too slow"}, attempt_frequency=own)
+    assert found.attempt_frequency[0, 4] == 4e12
     assert found.n_barriers == 24 and found.reasons == {} and found.settings["taken_from_reverse"] == [[0, 4]]
     assert (
         found.barrier[0, 4] == found.reverse_barrier[1, back] and found.reverse_barrier[0, 4] == found.barrier[1, back]
@@ -367,3 +370,38 @@ def test_padded_jumps_do_not_exist():
     exists = network.exists[cell.basis_index[few]]
     assert np.array_equal(found.status[0] == "none", ~exists)
     assert np.isinf(found.barrier[0, ~exists]).all() and found.n_barriers == exists.sum()
+
+
+class Shifted(EMT):
+    """EMT of a machine that rounds differently."""
+
+    shift = 0.0
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results["energy"] += self.shift
+
+
+def test_two_machines_that_round_differently_share_a_store(study, plain, tmp_path, monkeypatch):
+    from ase_kinoson.barriers.campaign import _Campaign
+
+    real, path, busy = _Campaign.keep, tmp_path / "s.db", []
+
+    def keep(self, finished):
+        if not busy:  # just before this campaign writes its state, another has written its own
+            busy.append(True)
+            monkeypatch.setattr(Shifted, "shift", 2e-5)
+            compute_barriers(*study, Shifted, store=path, jumps={0: [0]})
+            monkeypatch.setattr(Shifted, "shift", 0.0)
+        return real(self, finished)
+
+    monkeypatch.setattr(_Campaign, "keep", keep)
+    for _ in range(2):
+        found = compute_barriers(*study, Shifted, store=path, jumps=ASKED)
+        assert found.n_barriers == 5
+        assert found.barrier[found.valid] == pytest.approx(plain.barrier[plain.valid], abs=1e-9)
+        difference = found.energy_final - found.energy_initial[:, None]
+        assert difference[found.valid] == pytest.approx(plain.delta_e[plain.valid], abs=1e-9)
+    with ase.db.connect(path) as db:  # the twin: the energies as they stand in the rows do not belong together
+        energies = {row.energy_initial for row in db.select(state_key=f"state-{study[0].keys[0]}")}
+    assert max(energies) - min(energies) == pytest.approx(2e-5, abs=1e-9)

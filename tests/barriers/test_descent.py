@@ -1,13 +1,16 @@
 """Is a stationary point the saddle of its jump? Curvatures, ways down, side basins, runaways and limits."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.calculators.calculator import all_changes
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
+from scipy.interpolate import CubicHermiteSpline
 
+from ase_kinoson.barriers import search as search_module
 from ase_kinoson.barriers.descent import descend, in_basin, soft_directions
 from ase_kinoson.barriers.optimise import Budget, Relaxation, relax
 from ase_kinoson.barriers.preconditioner import SpringPreconditioner
@@ -297,3 +300,175 @@ def test_limits_end_a_search_with_a_reason(pair):
 def test_settings_are_checked(name, value):
     with pytest.raises(BarrierError, match=name):
         SaddleSettings(**{name: value})
+
+
+# -- one atom on a line ---------------------------------------------------------------------------------------------
+
+LENGTH = 3.0
+TWO = ((0.0, 0.0), (0.7, 0.5), (1.5, 0.2), (2.3, 0.8), (3.0, 0.0))
+"""Place (Å) and energy (eV) of minima and maxima: a lower and a higher barrier with a minimum between."""
+
+
+class Line(Calculator):
+    """A chain of given minima and maxima along x, repeated, and springs across it; may fail at its n-th call."""
+
+    implemented_properties = ("energy", "forces")
+    stiff = 4.0
+
+    def __init__(self, points, fails_at=None):
+        super().__init__()
+        x, e = np.array(points).T
+        x, e = np.concatenate([x - LENGTH, x, x + LENGTH]), np.tile(e, 3)
+        own = np.unique(x, return_index=True)[1]
+        self.curve = CubicHermiteSpline(x[own], e[own], 0 * e[own])
+        self.fails_at, self.calls = fails_at, 0
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise RuntimeError("no self-consistency")
+        x, y, z = self.atoms.positions[0]
+        energy = float(self.curve(x)) + 0.5 * self.stiff * (y**2 + z**2)
+        self.results = {"energy": energy, "forces": -np.array([[self.curve(x, 1), self.stiff * y, self.stiff * z]])}
+
+
+def along_the_line(points, *, back=False, fails_at=None, kind=Search, **settings):
+    """Search for the jump over the line, or its reverse; return the search, its status and its reason."""
+    begin, way = (LENGTH, -LENGTH) if back else (0.0, LENGTH)
+    cell, place = np.diag([30.0, 30.0, 30.0]), np.array([[begin, 0.0, 0.0]])
+    host = Host(np.array([29]), place, np.zeros(1, dtype=int), np.array([LENGTH]), cell, np.zeros(3, dtype=bool))
+    chosen = SaddleSettings(**settings)
+    state = relax_state(host, Line(points), settings=chosen)
+    search_ = kind(host, Line(points, fails_at), partial(Line, points), chosen, Budget())
+    return search_, *search_.jump(Hop(0, np.array([way, 0.0, 0.0])), state)
+
+
+class Careless(Search):
+    """Takes the saddle it has where one climb behind a side basin fails."""
+
+    def climbs(self, path, starts):
+        whole = np.abs(path.end.positions - path.begin.positions).max() > 0.9 * LENGTH
+        return super().climbs(path, starts if whole else starts[:1])
+
+    def bands(self, path):
+        return []
+
+    def beyond(self, path, saddle, check):
+        top, after = super().beyond(path, saddle, check)
+        return top, replace(after, wrong="")
+
+
+def test_jump_over_a_side_basin_and_its_reverse_see_the_same_barrier():
+    def alike(kind, points=TWO, **settings):
+        tops = []
+        for back in (False, True):
+            search_, status, _ = along_the_line(points, back=back, kind=kind, **settings)
+            tops.append(search_.known["energy_saddle"] if status == "ok" else np.inf)
+        assert tops[0] == pytest.approx(tops[1], abs=1e-4) and tops[0] == pytest.approx(points[3][1], abs=1e-4)
+
+    for limit in (4, 5, 6, 40):  # a climb behind the side basin that does not converge has its own second chances
+        alike(Search, max_climb_calls=limit)
+    alike(Search, (*TWO[:3], (2.3, 0.5015), TWO[4]))  # by little, but higher
+    with pytest.raises(AssertionError):
+        alike(Careless, max_climb_calls=5)
+
+
+def test_barrier_is_not_known_where_nothing_is_found_behind_the_side_basin():
+    class Blocked(Search):
+        def check_saddle(self, path, found, between=None):
+            return "blocked" if between else super().check_saddle(path, found)
+
+    class Both(Careless, Blocked):
+        pass
+
+    search_, status, reason = along_the_line(TWO, kind=Blocked)
+    assert status == "wrong-saddle" and "side basin to" in reason and "blocked" in reason
+    assert any("what lies behind it is not known" in step for step in search_.path)
+    assert along_the_line(TWO, kind=Both)[1] == "ok"  # the twin takes the lower saddle without a word
+
+
+def test_shoulder_is_no_side_basin():
+    """A way down that is left on a flat piece of the slope, because forces are small there."""
+    slope = ((0.0, 0.0), (1.5, 0.5), (2.3, 0.8), (3.0, 0.0))
+    loose = {"fmax_final": 0.2, "accuracy": 0.02}
+
+    def one_barrier(kind):
+        for back in (False, True):
+            search_, status, _ = along_the_line(slope, back=back, kind=kind, **loose)
+            assert any("it is a shoulder" in step for step in search_.path) or kind is not Search
+            assert status == "ok" and search_.known["energy_saddle"] == pytest.approx(0.8, abs=1e-3)
+            assert search_.known["descents"] == "both-ends"
+
+    one_barrier(Search)
+
+    class Trusting(Search):
+        def is_shoulder(self, path, side, end, where):
+            return False
+
+    with pytest.raises(AssertionError):
+        one_barrier(Trusting)
+
+
+def test_one_failed_calculation_changes_no_barrier():
+    plain = along_the_line(TWO)[0]
+    known = []
+    for call in range(1, plain.budget.calls + 1):
+        search_, status, reason = along_the_line(TWO, fails_at=call)
+        known.append(search_.known.get("energy_saddle"))
+        assert status == "ok" and known[-1] == pytest.approx(0.8, abs=1e-4), (call, status, reason, search_.path)
+        assert any("failed" in step for step in search_.path)  # so that the calculator is dropped
+
+    twins = [along_the_line(TWO, fails_at=k, kind=Careless)[0] for k in range(1, plain.budget.calls + 1)]
+    assert any(twin.known["energy_saddle"] < 0.6 for twin in twins)
+
+
+def test_failing_check_is_no_wrong_saddle(pair):
+    host, hop = pair[0]
+    state, plain = search(host, hop)
+
+    class Late(EMT):
+        """Fails at one call, or from it on."""
+
+        def __init__(self, first, last):
+            super().__init__()
+            self.bad, self.calls = (first, last), 0
+
+        def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+            self.calls += 1
+            if self.bad[0] <= self.calls <= self.bad[1]:
+                raise RuntimeError("no self-consistency")
+            super().calculate(atoms, properties, system_changes)
+
+    first = plain.force_calls - plain.verify_calls + 2
+    once = find_saddle(host, hop, state, Late(first, first), make_calculator=EMT)
+    assert once.status == "ok" and once.energy_saddle == pytest.approx(plain.energy_saddle, abs=1e-3)
+    assert "the calculator failed in the check of the saddle" in once.path[1] and len(once.path) == 3
+    alone = find_saddle(host, hop, state, Late(first, 10**9))  # nobody makes a fresh one
+    assert alone.status == "calculator-failed" and "no self-consistency" in alone.reason
+
+
+def test_sides_belong_to_the_ends_they_lie_at(monkeypatch):
+    """A bent mode gives the ways down in the wrong order; what counts is where they lead."""
+    plain = along_the_line(TWO)[0]
+
+    def turned(evaluate, saddle, direction, *arguments, **options):
+        return descend(evaluate, saddle, -direction, *arguments, **options)
+
+    def right():
+        search_, status, _ = along_the_line(TWO)
+        assert status == "ok" and search_.known["energy_saddle"] == pytest.approx(0.8, abs=1e-4)
+        for name in ("side_initial", "side_final"):
+            assert search_.known[name] == pytest.approx(plain.known[name], abs=1e-4, nan_ok=True)
+
+    monkeypatch.setattr(search_module, "descend", turned)
+    right()
+
+    def kept(self, path, saddle):  # the twin that believes the signs
+        check = real(self, path, saddle)
+        return replace(check, sides=check.sides[::-1])
+
+    real = Search.descents
+    monkeypatch.setattr(Search, "descents", kept)
+    with pytest.raises(AssertionError):
+        right()

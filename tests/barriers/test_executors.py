@@ -1,7 +1,7 @@
 """Executors: the same bits from all of them, and what becomes of a campaign whose workers die."""
 
 import multiprocessing
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from functools import partial
 from types import SimpleNamespace
 
@@ -101,3 +101,38 @@ def test_search_that_kills_its_worker_is_recorded_and_the_rest_goes_on(study, pl
     again = compute_barriers(*study, factory, jumps=ASKED, store=tmp_path / "s.db", retry=["calculator-failed"])
     same(again, plain)
     assert again.settings["cost"]["computed_now"] == 1
+
+
+class Choosy:
+    """An executor that refuses tasks; the first of them dies, the second refuses once, or all refuse always."""
+
+    _max_workers = 2
+
+    def __init__(self, made, always):
+        made.append(self)
+        self.number, self.always, self.tasks = len(made), always, 0
+
+    def submit(self, function, *arguments):
+        self.tasks += function.__name__ == "run_task"
+        future = Future()
+        if self.number == 1 and self.tasks > 3:
+            future.set_exception(BrokenExecutor("the node is gone"))
+        elif (self.number == 2 and self.tasks == 2) or (self.number > 1 and self.always):
+            raise BrokenExecutor("an idle worker was killed")
+        else:
+            future.set_result(function(*arguments))
+        return future
+
+    def shutdown(self, **_):
+        pass
+
+
+def test_task_that_an_executor_refuses_is_tried_again(study, plain):
+    made = []
+    found = compute_barriers(*study, EMT, executor=partial(Choosy, made, False), jumps=ASKED)
+    same(found, plain)
+    assert found.settings["cost"]["executor_deaths"] == len(made) - 1 >= 2
+    made.clear()
+    with pytest.raises(BarrierError, match=r"executor died \(an idle worker was killed\).*pass a new executor"):
+        compute_barriers(*study, EMT, executor=partial(Choosy, made, True), jumps=ASKED)
+    assert 3 < len(made) < 20

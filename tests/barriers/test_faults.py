@@ -5,7 +5,9 @@ import resource
 import signal
 import sqlite3
 import time
+import uuid
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import ase.db
@@ -15,9 +17,11 @@ from ase.calculators.calculator import all_changes
 from ase.calculators.emt import EMT
 
 from ase_kinoson.barriers import database
+from ase_kinoson.barriers.alarm import TimeIsUpError, alarm
 from ase_kinoson.barriers.campaign import compute_barriers
-from ase_kinoson.barriers.saddle import SaddleSettings
+from ase_kinoson.barriers.saddle import Host, SaddleSettings
 from ase_kinoson.barriers.store import BarrierStore
+from ase_kinoson.barriers.tasks import StateTask, Work, probe, run_task
 from ase_kinoson.errors import BarrierError, KinosonWarning, StoreError
 from tests.barriers.bad_luck import Trapped, same, small_study, trap
 
@@ -262,3 +266,84 @@ def test_time_left_counts_only_what_this_run_did(study, tmp_path, monkeypatch):
     seen = bars[-1].format_dict
     assert (seen["initial"], seen["n"], seen["total"]) == (3, 4, 4)
     assert seen["rate"] is None  # no guess from recent steps: n − initial over the time of this run
+
+
+# -- the alarm ------------------------------------------------------------------------------------------------------
+
+
+def spin(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
+def disarmed():
+    return signal.getitimer(signal.ITIMER_REAL)[0] == 0.0 and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+def test_alarm_that_rings_at_once_leaves_nothing_behind():
+    assert disarmed()
+    for k in range(200):
+        with pytest.raises(TimeIsUpError), alarm(1e-6 * (1 + k % 50)):
+            spin(1.0)
+        assert disarmed()
+
+
+def test_alarm_within_an_alarm():
+    began = time.monotonic()
+    with pytest.raises(TimeIsUpError, match=r"after 0\.1 s"), alarm(0.1), alarm(30.0):
+        spin(10.0)
+    assert time.monotonic() - began < 5.0 and disarmed()
+    with alarm(30.0):
+        with pytest.raises(TimeIsUpError, match=r"after 0\.05 s"), alarm(0.05):
+            spin(10.0)
+        assert 0.0 < signal.getitimer(signal.ITIMER_REAL)[0] < 30.0
+    assert disarmed()
+
+
+def test_foreign_alarm_rings_at_its_time_and_is_no_time_limit():
+    rang = []
+    signal.signal(signal.SIGALRM, lambda *_: rang.append(True))
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    try:
+        with alarm(30.0):
+            spin(0.1)
+        assert rang == [True]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+class SlowToLoad(EMT):
+    """EMT that takes long to make."""
+
+    def __init__(self):
+        time.sleep(1.0)
+        super().__init__()
+
+
+class Slow(EMT):
+    """EMT that takes as long to calculate."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        time.sleep(1.0)
+        super().calculate(atoms, properties, system_changes)
+
+
+def test_time_limit_is_not_that_of_loading_a_model(study):
+    host = Host.from_occupation(study[0].supercell, study[0].occupations[0])
+    task = StateTask(0, "a", host)
+
+    def run(factory):
+        work = Work(factory, uuid.uuid4().hex, SaddleSettings(time_limit_s=0.8))
+        return probe(work, [host]) or run_task(task, replace(work, token=uuid.uuid4().hex)).status
+
+    assert run(SlowToLoad) == "ok"
+    assert "not finished after 0.8 s" in run(Slow)
+
+    def broken():
+        raise OSError("no model file")
+
+    assert run(broken) == "OSError: no model file"
+    work = Work(broken, "b", SaddleSettings())
+    assert run_task(task, work).reason == "OSError: no model file"

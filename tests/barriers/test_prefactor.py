@@ -192,3 +192,35 @@ def test_prefactor_of_a_collapsed_point_is_nan_and_said(jump):
     )
     assert np.isnan(forward) and np.isnan(reverse)
     assert "saddle" in problem
+
+
+class Limited(EMT):
+    """EMT that gives up after a number of calls."""
+
+    def __init__(self, calls):
+        super().__init__()
+        self.left = calls
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("out of licences")
+        super().calculate(atoms, properties, system_changes)
+
+
+@pytest.mark.parametrize("how", ["calculator", "calls"])
+def test_barrier_stands_without_its_prefactor(jump, how):
+    _, _, _, host, hop, state, tight = jump
+    plain = find_saddle(host, hop, state, EMT())
+    few = plain.force_calls + 4
+    settings = SaddleSettings(prefactor="vineyard", prefactor_radius=1.0, max_calls=few if how == "calls" else None)
+    calculator = Limited(few) if how == "calculator" else EMT()
+    found = find_saddle(host, hop, state, calculator, settings=settings)
+    assert found.status == "ok" and found.barrier == plain.barrier == pytest.approx(tight.barrier, abs=2e-3)
+    assert np.isnan(found.prefactor) and np.isnan(found.reverse_prefactor)
+    assert found.force_calls == plain.force_calls + found.prefactor_calls and found.prefactor_calls in (4, 5)
+    assert "prefactors: failed" in found.path[-1]
+    enough = find_saddle(
+        host, hop, state, Limited(10**6), settings=SaddleSettings(**{**vars(settings), "max_calls": None})
+    )
+    assert np.isfinite(enough.prefactor)

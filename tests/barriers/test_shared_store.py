@@ -3,6 +3,8 @@
 import random
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections import Counter
 
@@ -13,6 +15,7 @@ from ase.calculators.emt import EMT
 
 from ase_kinoson.barriers.agenda import Agenda
 from ase_kinoson.barriers.campaign import compute_barriers
+from ase_kinoson.barriers.database import SharedDatabase
 from ase_kinoson.barriers.saddle import StateResult
 from ase_kinoson.barriers.tasks import JumpTask, StateTask
 from tests.barriers.bad_luck import ASKED, CHEAP, N_ROWS, same, small_study, start
@@ -194,3 +197,28 @@ def test_lockstep_costs_little():
     assert lockstep(study, 3, 1) <= 8
     assert lockstep(study, 2, 1, relaxed=True) <= 4
     assert lockstep(study, 2, 1, deaf=True) == 52  # the twin that does not listen does all of it twice
+
+
+KILLED = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("PRAGMA cache_size=1")  # pages reach the file before the commit
+connection.execute("BEGIN IMMEDIATE")
+for k in range(3000):
+    connection.execute("INSERT INTO information VALUES (?, ?)", (f"n{k}", "x" * 2000))
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_process_killed_while_it_commits(tmp_path):
+    path = tmp_path / "s.db"
+    SharedDatabase(path).describe({"ase_kinoson": {"a": 1}})
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert path.with_name("s.db-journal").stat().st_size > 0
+    reader = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):  # the twin that only reads cannot clean up
+        reader.execute("SELECT COUNT(*) FROM information").fetchall()
+    reader.close()
+    assert SharedDatabase(path).metadata() == {"ase_kinoson": {"a": 1}}
+    with ase.db.connect(path) as db:
+        assert db.connection.execute("SELECT COUNT(*) FROM information WHERE name LIKE 'n%'").fetchone()[0] == 0

@@ -1,6 +1,7 @@
 """The store: what it refuses, and that nothing is lost or changed by writing and reading."""
 
 import sqlite3
+from functools import partial
 
 import ase.db
 import numpy as np
@@ -230,3 +231,37 @@ def test_locked_database_is_waited_for(tmp_path, study, fingerprint, monkeypatch
     with pytest.raises(StoreError, match="disk is full"):
         store.write_state("abd", study[2], state, carrier=0)
     assert set(store.states()) == {"abc"}
+
+
+def test_server_that_restarts_within_a_transaction_is_waited_for(tmp_path, study, fingerprint, monkeypatch):
+    lost = type("InterfaceError", (Exception,), {"__module__": "psycopg2"})
+    store = BarrierStore(tmp_path / "s.db", fingerprint)
+    state = results(study[2])[0]
+    real, dead, calls = store._base._db.write, [], []
+
+    def write(*arguments, **keywords):
+        calls.append(1)
+        dead.append(store._base._db.connection)
+        if dead[-1] is dead[0]:
+            raise lost("connection already closed")
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(store._base._db, "write", write)
+    both = [partial(store.write_state, key, study[2], state, carrier=0) for key in ("abc", "abd")]
+    assert store.together(one for one in both) == [True, True]
+    assert len(calls) == 3 and set(store.states()) == {"abc", "abd"}  # one attempt on the dead connection
+    dead.clear()
+    monkeypatch.setattr(store._base, "_patience", 0.0)
+    with pytest.raises(StoreError, match="connection already closed"):
+        store.write_state("abe", study[2], state, carrier=0)
+
+
+@pytest.mark.parametrize("text", ["cannot read /data/\udcff/POTCAR", "a\0b c", "1.0", "\udcff"])
+def test_any_text_can_be_a_reason(tmp_path, study, fingerprint, text):
+    store = BarrierStore(tmp_path / "s.db", fingerprint)
+    host = study[2]
+    state = StateResult("calculator-failed", text, host.positions, np.nan, np.nan, 0, (text,))
+    assert store.write_state("abc", host, state, carrier=0)
+    read = store.states()["abc"]
+    plain = text.replace("\udcff", "?").replace("\0", " ")
+    assert read.reason.removeprefix("reason: ") == plain == read.path[0]

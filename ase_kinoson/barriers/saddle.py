@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from ase_kinoson.barriers.checks import from_sites
 from ase_kinoson.barriers.climb import climb, climbing_band
 from ase_kinoson.barriers.hop import (
     DESCENTS,
@@ -34,7 +35,7 @@ from ase_kinoson.barriers.hop import (
     symbol_of,
 )
 from ase_kinoson.barriers.optimise import Budget, LimitReachedError, Relaxation, relax
-from ase_kinoson.barriers.search import Search, from_sites
+from ase_kinoson.barriers.search import Search
 
 __all__ = [
     "DESCENTS",

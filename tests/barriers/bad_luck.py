@@ -23,9 +23,9 @@ import sys, time
 from ase.calculators import emt
 from ase_kinoson.barriers.campaign import compute_barriers
 from tests.barriers.bad_luck import CHEAP, small_study
-class EMT(emt.EMT):  # slow enough to be killed in the middle on any machine
+class EMT(emt.EMT):
     def calculate(self, *arguments, **options):
-        time.sleep(0.005)
+        time.sleep(float(sys.argv[2]))
         super().calculate(*arguments, **options)
 asked = {asked}
 found = compute_barriers(*small_study(3), EMT, store=sys.argv[1], jumps=asked, settings=CHEAP)
@@ -85,12 +85,15 @@ class Trapped(EMT):
             raise RuntimeError("did not converge")
 
 
-def start(path):
-    """A process that computes the jumps ``ASKED``; it prints how many rows it computed, and the sum of the barriers."""
+def start(path, pause=0.005):
+    """A process that computes the jumps ``ASKED``; it prints how many rows it computed, and the sum of the barriers.
+
+    Each force call takes ``pause`` seconds longer than it must.
+    """
     root = Path(__file__).parents[2]
     code = PROGRAM.format(asked=ASKED)
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(path)],
+        [sys.executable, "-c", code, str(path), str(pause)],
         cwd=root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -10,7 +10,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from scipy.interpolate import CubicHermiteSpline
 
-from ase_kinoson.barriers import search as search_module
+from ase_kinoson.barriers import checks as checks_module
 from ase_kinoson.barriers.descent import descend, in_basin, soft_directions
 from ase_kinoson.barriers.optimise import Budget, Relaxation, relax
 from ase_kinoson.barriers.preconditioner import SpringPreconditioner
@@ -461,7 +461,7 @@ def test_sides_belong_to_the_ends_they_lie_at(monkeypatch):
         for name in ("side_initial", "side_final"):
             assert search_.known[name] == pytest.approx(plain.known[name], abs=1e-4, nan_ok=True)
 
-    monkeypatch.setattr(search_module, "descend", turned)
+    monkeypatch.setattr(checks_module, "descend", turned)
     right()
 
     def kept(self, path, saddle):  # the twin that believes the signs

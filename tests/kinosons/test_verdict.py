@@ -68,7 +68,10 @@ def test_failed_searches_are_missing_data_but_unstable_ends_are_not(tiny, pair_m
         kind = "not a bound"
     assert result.vacancy_diffusivity.kind == kind
     assert any("searches failed" in text for text in texts) == (status != "unstable-end")
-    assert result.n_rejected >= len(drawn) // 7
+    # searches that failed from one end only are no loss; ends that are not stable are closed from both
+    spared = len(found.settings.get("taken_from_reverse", ()))
+    assert result.n_rejected + spared >= -(-len(drawn) // 7)
+    assert result.n_rejected > 0 and (spared == 0) == (status == "unstable-end")
 
 
 def test_jumps_that_were_not_computed_are_refused(tiny, pair_model, drawn):

@@ -186,7 +186,7 @@ def main() -> None:
                 tracers=True,
                 lookahead=1,
                 form="scaled-bias",
-                long_jumps=65536,
+                long_jumps=131072,
             )
 
 

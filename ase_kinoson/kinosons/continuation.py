@@ -24,6 +24,9 @@ __all__ = ["contradicted", "go_on", "incomplete", "unsettled"]
 MISSING = 0.01
 """Tails below this part of the value are no reason to go on."""
 
+DOUBTFUL = 0.5
+"""Tails above this part of the error are a reason to go on, if walkers are asked for."""
+
 APART = 2.5
 """Standard errors by which the plain ladder must lie lower to contradict."""
 
@@ -43,8 +46,13 @@ def contradicted(ladder: Ladder, name: str) -> bool:
 
 
 def unsettled(ladder: Ladder) -> list[str]:
-    """Names of the quantities that need longer trajectories."""
-    return [name for name in ladder.rungs if incomplete(ladder, name) or contradicted(ladder, name)]
+    """Names of the quantities that need longer trajectories, also where noise may yet explain the tail."""
+
+    def missing(name: str) -> bool:
+        rungs = ladder.rungs[name]
+        return rungs.tail > max(MISSING * float(rungs.value[rungs.chosen]), DOUBTFUL * float(rungs.error[rungs.chosen]))
+
+    return [name for name in ladder.rungs if missing(name) or contradicted(ladder, name)]
 
 
 def go_on(

@@ -65,8 +65,8 @@ def correct(
     tracers
         Tracers take most of the time for long trajectories.
     long_jumps
-        Where the ladder may not have settled (its tail, or mean squared displacements, say so), let walkers go on for so
-        many jumps each, and take the coefficients from their displacements: the way near percolation. 0: only warn.
+        Where the ladder may not have settled (its tail, or mean squared displacements, say so), let walkers go on for
+        so many jumps each, and take the coefficients from their displacements: the way near percolation. 0: only warn.
     n_resamples, seed
         Bootstrap over groups of states; seed of trajectories too.
     progress

@@ -117,7 +117,7 @@ def test_walkers_go_on_where_short_trajectories_see_no_end(tiny):
     assert ours.tail("Cu") == 0.0 < short.tail("Cu")
     # a ladder that is at its end needs no walkers
     calm = quiet(ak.transport, bound.states, network, GAS)
-    settled = quiet(correct, calm, GAS, n_steps=64, tracers=False, long_jumps=128, seed=1)
+    settled = quiet(correct, calm, GAS, n_steps=128, n_trajectories=2000, tracers=False, long_jumps=128, seed=1)
     assert settled.ladder.n_continued == 0
     with pytest.raises(KinosonError, match="long_jumps=-1"):
         correct(bound, gas, long_jumps=-1)

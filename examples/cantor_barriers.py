@@ -35,9 +35,9 @@ print(best)
 density = ak.KinosonDensity.from_result(bound)
 print("share of the jumps that carries half and 90 % of D_v:", density.shares())
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-for symbol, color in zip(reference.states.supercell.species[1:], plt.cm.viridis(np.linspace(0, 0.9, 5)), strict=True):
-    own = reference.valid & (reference.moving_species == reference.states.supercell.species.index(symbol))
-    left.hist(reference.barrier[own], bins=np.linspace(0, 2, 41), histtype="step", color=color, label=symbol)
+for code, symbol in enumerate(reference.states.supercell.species[1:], start=1):
+    own = reference.valid & (reference.moving_species == code)
+    left.hist(reference.barrier[own], bins=np.linspace(0, 2, 41), histtype="step", color=f"C{code - 1}", label=symbol)
 left.set(xlabel="barrier (eV)", ylabel="jumps")
 left.legend(frameon=False)
 density.plot(ax=right)

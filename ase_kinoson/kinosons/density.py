@@ -370,6 +370,7 @@ class KinosonDensity:
         for s, share in histogram.shares.items():
             axes.bar(histogram.edges[:-1], share / width, width, bottom=base, align="edge", label=s)
             base = base + share / width
+        axes.set_ylim(0.0, 1.05 * float(base.max()))  # bars of no height on top of others would be the limit
         axes.set_xlabel(histogram.label)
         axes.set_ylabel(
             "share of the coefficient per " + dict(zip(OVER, ("eV", "unit of ln κ", "Å"), strict=True))[over]

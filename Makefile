@@ -54,7 +54,7 @@ $(VENV)/.stamp-demo: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.stamp-test: pyproject.toml constraints.txt | $(BIN)/python
 	$(call check_python,$(BIN)/python)
-	$(PIP_INSTALL) -e ".[test,sqs,dask]"
+	$(PIP_INSTALL) -e ".[test,sqs,dask,maps]"
 	@touch $(VENV)/.stamp-demo $@
 
 demo: $(VENV)/.stamp-demo

@@ -18,23 +18,31 @@ if TYPE_CHECKING:
     from ase_kinoson.barriers.reference import Barriers
     from ase_kinoson.barriers.saddle import SaddleSettings
     from ase_kinoson.calculators import BarrierCalculator, KinosonCalculator
+    from ase_kinoson.composition import composition_grid, relaxed_lattice_constant, vegard, with_composition
+    from ase_kinoson.composition_maps import CompositionMap, MapSettings, composition_map
     from ase_kinoson.crystal.alloy import Alloy, Sublattice
+    from ase_kinoson.crystal.interstitial_sites import InterstitialSite, find_interstitial_sites
     from ase_kinoson.crystal.jumps import JumpNetwork
     from ase_kinoson.crystal.states import States
     from ase_kinoson.crystal.supercell import Supercell
     from ase_kinoson.errors import KinosonError, KinosonWarning
+    from ase_kinoson.exchange import mobilities, tracer_datasets, write_tracer_csv, write_tracer_datasets
     from ase_kinoson.kinetics.delayed_acceptance import sample_with_calculator
     from ase_kinoson.kinetics.five_frequency import FiveFrequency
     from ase_kinoson.kinetics.kmc import KineticMonteCarlo
     from ase_kinoson.kinetics.lattice_gas import PairBarriers, RandomBarriers, SiteBarriers, SpeciesRates
     from ase_kinoson.kinetics.neighbors import compute_pairs, draw_neighbors
+    from ase_kinoson.kinetics.pooling import pool_states
     from ase_kinoson.kinetics.rates import Rates
+    from ase_kinoson.kinetics.recording import KmcTrajectory, record_trajectory
     from ase_kinoson.kinetics.sampling import sample_states
     from ase_kinoson.kinetics.short_range_order import ShortRangeOrder, warren_cowley
     from ase_kinoson.kinetics.weights import energy_drift, reweight, sample_drift
     from ase_kinoson.kinosons.active import ActiveResult, active_barriers
+    from ase_kinoson.kinosons.casm import CasmCoefficients, casm_coefficients
     from ase_kinoson.kinosons.corrected import CorrectedTransport
     from ase_kinoson.kinosons.correction import correct
+    from ase_kinoson.kinosons.dataframe import to_dataframe
     from ase_kinoson.kinosons.deeper import deepen
     from ase_kinoson.kinosons.density import KinosonDensity
     from ase_kinoson.kinosons.derived import interdiffusion, intrinsic_diffusivities, vacancy_wind
@@ -42,13 +50,25 @@ if TYPE_CHECKING:
     from ase_kinoson.kinosons.finite_size import extrapolate, finite_size_corrected
     from ase_kinoson.kinosons.first_rung import first_rung
     from ase_kinoson.kinosons.jump_classes import carrying_jumps
+    from ase_kinoson.kinosons.percolation import (
+        ObstructedDiffusion,
+        PercolationThreshold,
+        obstructed_diffusion,
+        percolation_threshold,
+    )
+    from ase_kinoson.kinosons.principal import PrincipalAxes, principal_axes
     from ase_kinoson.kinosons.relaxation import Relaxation
     from ase_kinoson.kinosons.result import Transport
+    from ase_kinoson.kinosons.static_disorder import StaticTransport, static_transport
     from ase_kinoson.kinosons.statistics import Quantity
     from ase_kinoson.kinosons.temperature_models import compare_slopes, fit_temperature_models
     from ase_kinoson.kinosons.training import fine_tune, train_relaxation
     from ase_kinoson.kinosons.trajectories import KmcTransport, run_kmc
     from ase_kinoson.kinosons.transport import transport
+    from ase_kinoson.kinosons.vacancy_formation import VacancyFormation, vacancy_formation
+    from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
+    from ase_kinoson.measured import MeasuredDiffusivity, read_measured_diffusivity
+    from ase_kinoson.series import TemperatureSeries, temperature_series
     from ase_kinoson.study import Study
 
 _PLACES = {
@@ -58,18 +78,27 @@ _PLACES = {
     "BarrierEnsemble": "barriers.ensemble",
     "BarrierModel": "barriers.learned",
     "Barriers": "barriers.reference",
+    "CasmCoefficients": "kinosons.casm",
+    "CompositionMap": "composition_maps",
     "CorrectedTransport": "kinosons.corrected",
     "FiveFrequency": "kinetics.five_frequency",
+    "InterstitialSite": "crystal.interstitial_sites",
     "JumpNetwork": "crystal.jumps",
     "KineticMonteCarlo": "kinetics.kmc",
     "KinosonCalculator": "calculators",
     "KinosonDensity": "kinosons.density",
     "KinosonError": "errors",
     "KinosonWarning": "errors",
+    "KmcTrajectory": "kinetics.recording",
     "KmcTransport": "kinosons.trajectories",
+    "MapSettings": "composition_maps",
+    "MeasuredDiffusivity": "measured",
+    "ObstructedDiffusion": "kinosons.percolation",
     "PairBarriers": "kinetics.lattice_gas",
     "PairEnergy": "barriers.energy",
+    "PercolationThreshold": "kinosons.percolation",
     "Potential": "barriers.potentials",
+    "PrincipalAxes": "kinosons.principal",
     "Quantity": "kinosons.statistics",
     "RandomBarriers": "kinetics.lattice_gas",
     "Rates": "kinetics.rates",
@@ -79,13 +108,20 @@ _PLACES = {
     "SiteBarriers": "kinetics.lattice_gas",
     "SpeciesRates": "kinetics.lattice_gas",
     "States": "crystal.states",
+    "StaticTransport": "kinosons.static_disorder",
     "Study": "study",
     "Sublattice": "crystal.alloy",
     "Supercell": "crystal.supercell",
+    "TemperatureSeries": "series",
     "Transport": "kinosons.result",
+    "VacancyFormation": "kinosons.vacancy_formation",
+    "VacancyFraction": "kinosons.vacancy_fraction",
     "active_barriers": "kinosons.active",
     "carrying_jumps": "kinosons.jump_classes",
+    "casm_coefficients": "kinosons.casm",
     "compare_slopes": "kinosons.temperature_models",
+    "composition_grid": "composition",
+    "composition_map": "composition_maps",
     "compute_barriers": "barriers.campaign",
     "compute_pairs": "kinetics.neighbors",
     "correct": "kinosons.correction",
@@ -94,6 +130,7 @@ _PLACES = {
     "energy_drift": "kinetics.weights",
     "exact_transport": "kinosons.exact",
     "extrapolate": "kinosons.finite_size",
+    "find_interstitial_sites": "crystal.interstitial_sites",
     "fine_tune": "kinosons.training",
     "finite_size_corrected": "kinosons.finite_size",
     "first_rung": "kinosons.first_rung",
@@ -102,17 +139,34 @@ _PLACES = {
     "intrinsic_diffusivities": "kinosons.derived",
     "learning_curve": "barriers.learning_curve",
     "load_barriers": "barriers.archive",
+    "mobilities": "exchange",
+    "obstructed_diffusion": "kinosons.percolation",
+    "percolation_threshold": "kinosons.percolation",
+    "pool_states": "kinetics.pooling",
     "potential": "barriers.potentials",
+    "principal_axes": "kinosons.principal",
+    "read_measured_diffusivity": "measured",
+    "record_trajectory": "kinetics.recording",
+    "relaxed_lattice_constant": "composition",
     "reweight": "kinetics.weights",
     "run_kmc": "kinosons.trajectories",
     "sample_drift": "kinetics.weights",
     "sample_states": "kinetics.sampling",
     "sample_with_calculator": "kinetics.delayed_acceptance",
     "save_barriers": "barriers.archive",
+    "static_transport": "kinosons.static_disorder",
+    "temperature_series": "series",
+    "to_dataframe": "kinosons.dataframe",
+    "tracer_datasets": "exchange",
     "train_relaxation": "kinosons.training",
     "transport": "kinosons.transport",
+    "vacancy_formation": "kinosons.vacancy_formation",
     "vacancy_wind": "kinosons.derived",
+    "vegard": "composition",
     "warren_cowley": "kinetics.short_range_order",
+    "with_composition": "composition",
+    "write_tracer_csv": "exchange",
+    "write_tracer_datasets": "exchange",
 }
 
 __all__ = [
@@ -122,18 +176,27 @@ __all__ = [
     "BarrierEnsemble",
     "BarrierModel",
     "Barriers",
+    "CasmCoefficients",
+    "CompositionMap",
     "CorrectedTransport",
     "FiveFrequency",
+    "InterstitialSite",
     "JumpNetwork",
     "KineticMonteCarlo",
     "KinosonCalculator",
     "KinosonDensity",
     "KinosonError",
     "KinosonWarning",
+    "KmcTrajectory",
     "KmcTransport",
+    "MapSettings",
+    "MeasuredDiffusivity",
+    "ObstructedDiffusion",
     "PairBarriers",
     "PairEnergy",
+    "PercolationThreshold",
     "Potential",
+    "PrincipalAxes",
     "Quantity",
     "RandomBarriers",
     "Rates",
@@ -143,13 +206,20 @@ __all__ = [
     "SiteBarriers",
     "SpeciesRates",
     "States",
+    "StaticTransport",
     "Study",
     "Sublattice",
     "Supercell",
+    "TemperatureSeries",
     "Transport",
+    "VacancyFormation",
+    "VacancyFraction",
     "active_barriers",
     "carrying_jumps",
+    "casm_coefficients",
     "compare_slopes",
+    "composition_grid",
+    "composition_map",
     "compute_barriers",
     "compute_pairs",
     "correct",
@@ -158,6 +228,7 @@ __all__ = [
     "energy_drift",
     "exact_transport",
     "extrapolate",
+    "find_interstitial_sites",
     "fine_tune",
     "finite_size_corrected",
     "first_rung",
@@ -166,17 +237,34 @@ __all__ = [
     "intrinsic_diffusivities",
     "learning_curve",
     "load_barriers",
+    "mobilities",
+    "obstructed_diffusion",
+    "percolation_threshold",
+    "pool_states",
     "potential",
+    "principal_axes",
+    "read_measured_diffusivity",
+    "record_trajectory",
+    "relaxed_lattice_constant",
     "reweight",
     "run_kmc",
     "sample_drift",
     "sample_states",
     "sample_with_calculator",
     "save_barriers",
+    "static_transport",
+    "temperature_series",
+    "to_dataframe",
+    "tracer_datasets",
     "train_relaxation",
     "transport",
+    "vacancy_formation",
     "vacancy_wind",
+    "vegard",
     "warren_cowley",
+    "with_composition",
+    "write_tracer_csv",
+    "write_tracer_datasets",
 ]
 
 

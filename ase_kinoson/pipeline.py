@@ -7,15 +7,16 @@ import functools
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ase_kinoson.crystal.states import States
+from ase_kinoson.errors import StatesError
 from ase_kinoson.stages import (
     Stages,
     Workers,
@@ -27,6 +28,7 @@ from ase_kinoson.stages import (
     save_barriers,
     save_correction,
 )
+from ase_kinoson.vacancy_stage import study_vacancy_fraction
 
 if TYPE_CHECKING:
     from ase_kinoson.barriers.learned import BarrierModel
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from ase_kinoson.kinosons.corrected import CorrectedTransport
     from ase_kinoson.kinosons.relaxation import Relaxation
     from ase_kinoson.kinosons.transport import Transport
+    from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
     from ase_kinoson.study import Study, StudyResult
 
 __all__ = ["Pipeline", "one_torch_thread", "say"]
@@ -55,6 +58,8 @@ class Pipeline:
         Whether to show bars.
     keys : dict of str to str
         Fingerprints of the stages so far.
+    vacancies : dict or None
+        What a calculation of the vacancy fraction found.
     """
 
     study: Study
@@ -62,6 +67,7 @@ class Pipeline:
     workers: Executor | None
     progress: bool
     keys: dict[str, str] = field(default_factory=dict)
+    vacancies: dict[str, Any] | None = None
 
     # -- barriers --------------------------------------------------------------------------------------------
 
@@ -195,9 +201,8 @@ class Pipeline:
     # -- evaluation ------------------------------------------------------------------------------------------
 
     def evaluation(self, model: BarrierModel, model_key: str, t: float) -> Barriers:
-        """Equilibrium states of the model that no fit has seen, weighted to their reference energies, with barriers."""
+        """Equilibrium states of the model that no fit has seen, as they were drawn, with reference barriers."""
         from ase_kinoson.kinetics.sampling import sample_states
-        from ase_kinoson.kinetics.weights import reweight
 
         study, s = self.study, self.study.settings.states
         seed = study.seed("evaluation", t)
@@ -220,22 +225,50 @@ class Pipeline:
                 progress=self.progress,
             ),
         )
-        found = self.reference(f"barriers-{t:g}K", states, key)
-        with recorded_warnings() as texts:
-            weighted = reweight(states, found.energy_initial, t)
+        return self.reference(f"barriers-{t:g}K", states, key)
+
+    def weighted(self, drawn: Mapping[float, Barriers], t: float) -> Barriers:
+        """Evaluation states with the weights of their reference energies at one temperature.
+
+        A barrier does not depend on temperature, so that the states of all temperatures serve each, as far as
+        their weights reach.
+        """
+        from ase_kinoson.kinetics.pooling import pool_states
+        from ase_kinoson.kinetics.weights import reweight
+
+        own, texts, pooled = drawn[t], [], None
+        s = self.study.settings.states
+        if s.pool and s.ensemble == "equilibrium" and len(drawn) > 1:
+            try:
+                with recorded_warnings() as texts:
+                    pooled = pool_states(list(drawn.values()), t)
+            except StatesError as error:
+                texts = [f"the states of all temperatures do not serve {t:g} K, which is left with its own: {error}"]
+        if pooled is None:
+            with recorded_warnings() as more:
+                pooled = replace(own, states=reweight(own.states, own.energy_initial, t))
+            texts = [*texts, *more]
         self.stages.warnings[f"weights-{t:g}K"] = texts
-        return replace(found, states=weighted)
+        return pooled
 
     def relaxations(self, model: BarrierModel, model_key: str) -> dict[float, Relaxation]:
         """Train y at every temperature, each on one thread, together if there are workers."""
         study, s = self.study, self.study.settings
         keys = {
+            # one seed for all: noise of training that differs from one to the next would be a slope
             t: fingerprint(
-                model_key, t, s.relaxation.model_dump(), s.states.ensemble, s.states.sweeps, study.seed("relaxation", t)
+                model_key, t, s.relaxation.model_dump(), s.states.ensemble, s.states.sweeps, study.seed("relaxation")
             )
             for t in study.temperatures_K
         }
-        self.together("relaxation", "relaxation y", keys, _train)
+        if s.relaxation.warm_start:
+            hotter, upstream = None, ""
+            for t in sorted(keys, reverse=True):
+                keys[t] = upstream = fingerprint(keys[t], upstream)
+                self.together("relaxation", "relaxation y", {t: keys[t]}, functools.partial(_train, start_K=hotter))
+                hotter = t
+        else:
+            self.together("relaxation", "relaxation y", keys, _train)
         return {t: self.relaxation(model, t) for t in study.temperatures_K}
 
     def relaxation(self, model: BarrierModel, t: float) -> Relaxation:
@@ -248,7 +281,9 @@ class Pipeline:
             lambda: Relaxation.load(path, self.study.jumps, model=model, temperature_K=t),
         )
 
-    def coefficients(self, found: Barriers, relaxation: Relaxation, t: float) -> Transport:
+    def coefficients(
+        self, found: Barriers, relaxation: Relaxation, t: float, vacancy_fraction: VacancyFraction | None
+    ) -> Transport:
         """Evaluate the functional with reference barriers."""
         from ase_kinoson.kinosons.transport import transport
 
@@ -260,10 +295,10 @@ class Pipeline:
                 found,
                 relaxation,
                 t,
-                vacancy_fraction=s.vacancy_fraction,
+                vacancy_fraction=vacancy_fraction,
                 attempt_frequency=s.attempt_frequency,
                 n_resamples=s.n_resamples,
-                seed=self.study.seed("bootstrap", t),
+                seed=self.study.seed("bootstrap"),
             )
         self.stages.warnings[f"transport-{t:g}K"] = texts
         return result
@@ -273,7 +308,7 @@ class Pipeline:
         study, s = self.study, self.study.settings
         if not s.correction.enabled:
             return {}
-        if s.states.ensemble == "quenched":
+        if s.states.ensemble == "quenched" and study.jumps.mechanism == "vacancy":
             self.stages.warnings["correction"] = [
                 "found the quenched ensemble; expected the equilibrium one for ratio estimates: atoms move along "
                 "trajectories, and frozen ones have no ladder; use the bounds"
@@ -282,11 +317,12 @@ class Pipeline:
         keys = {
             t: fingerprint(
                 self.keys[f"relaxation-{t:g}K"],
-                self.keys[f"barriers-{t:g}K"],
+                s.states.pool,
+                [self.keys[f"barriers-{x:g}K"] for x in results],
                 s.correction.model_dump(),
                 s.transport.attempt_frequency,
                 s.transport.n_resamples,
-                study.seed("bootstrap", t),
+                study.seed("bootstrap"),
                 _correction_seed(study, t),
             )
             for t in results
@@ -339,8 +375,10 @@ class Pipeline:
         study = self.study
         model, model_key, training = self.model()
         evaluation = {t: self.evaluation(model, model_key, t) for t in study.temperatures_K}
+        weighted = {t: self.weighted(evaluation, t) for t in evaluation}
         relaxation = self.relaxations(model, model_key)
-        results = {t: self.coefficients(found, relaxation[t], t) for t, found in evaluation.items()}
+        fraction = study_vacancy_fraction(self, model, model_key)
+        results = {t: self.coefficients(found, relaxation[t], t, fraction) for t, found in weighted.items()}
         for t in results:
             for text in self.stages.warnings[f"transport-{t:g}K"]:
                 _log.warning("transport at %g K: %s", t, text)
@@ -356,23 +394,33 @@ class Pipeline:
             self.corrections(results),
             tuple(self.stages.resumed),
         )
-        result.summary.update(summarise(study, result, self.stages))
+        result.summary.update(summarise(study, result, self.stages, vacancies=self.vacancies))
         write_tables(result)
         return result
 
 
-def _train(study: Study, temperature_K: float, progress: bool) -> tuple[float, list[str]]:
-    """Train y at one temperature and save it; return the time it took (s) and its warnings."""
+def _train(
+    study: Study, temperature_K: float, progress: bool, *, start_K: float | None = None
+) -> tuple[float, list[str]]:
+    """Train y at one temperature and save it; return the time it took (s) and its warnings.
+
+    With ``start_K`` it starts from the relaxation of that temperature.
+    """
     from ase_kinoson.barriers.learned import BarrierModel
     from ase_kinoson.kinetics.sampling import sample_states
+    from ase_kinoson.kinosons.relaxation import Relaxation
     from ase_kinoson.kinosons.training import train_relaxation
 
     started = time.perf_counter()
     options = study.settings.relaxation.model_dump()
     s = study.settings.states
-    seed = study.seed("relaxation", temperature_K)
+    seed = study.seed("relaxation")
     n_states = options.pop("n_states")
+    options.pop("warm_start")
     model = BarrierModel.load(study.folder / "model", study.jumps)
+    if start_K is not None:
+        path = _relaxation_path(study, start_K)
+        options["start"] = Relaxation.load(path, study.jumps, model=model, temperature_K=start_K)
     with recorded_warnings() as texts, one_torch_thread():
         states = sample_states(
             study.supercell,
@@ -413,8 +461,10 @@ def _correct(study: Study, temperature_K: float, progress: bool) -> tuple[float,
     run = Pipeline(study, Stages(study.folder), None, False)
     with one_torch_thread():
         model, key, _ = run.model()
-        found = run.evaluation(model, key, temperature_K)
-        result = run.coefficients(found, run.relaxation(model, temperature_K), temperature_K)
+        drawn = {t: run.evaluation(model, key, t) for t in study.temperatures_K}
+        found = run.weighted(drawn, temperature_K)
+        # c_v enters when the file is read: another one costs no second ladder
+        result = run.coefficients(found, run.relaxation(model, temperature_K), temperature_K, None)
         with recorded_warnings() as texts:
             starts = sample_states(
                 study.supercell,
@@ -423,6 +473,7 @@ def _correct(study: Study, temperature_K: float, progress: bool) -> tuple[float,
                 seed=seed,
                 model=model,
                 temperature_K=temperature_K,
+                ensemble=s.states.ensemble,
                 sweeps=s.states.sweeps,
                 progress=progress,
             )

@@ -14,6 +14,7 @@ import numpy as np
 from ase_kinoson import report_figures as figures
 from ase_kinoson.errors import StudyError
 from ase_kinoson.report_parts import SHORT_KINDS, kind, read_csv, read_summary, show, table
+from ase_kinoson.report_series import series_table, vacancy_table
 from ase_kinoson.stages import replace_file
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def _page(s: Mapping[str, Any], kinosons: dict[str, np.ndarray], barriers: dict[
         "<div class='figures'>" + figures.transport_figures(s) + "</div>",
         _correction(s),
         _activation(s),
+        series_table(s),
+        vacancy_table(s),
         _onsager(s),
         "<h2>Which jumps carry diffusion</h2>",
         _carriers(s),
@@ -229,7 +232,9 @@ def _coefficients(s: Mapping[str, Any]) -> str:
     per = (
         "Coefficients of atoms are given per vacancy site fraction c_v: multiply them by the c_v of your material."
         if fraction is None
-        else f"Coefficients of atoms are for a vacancy site fraction c_v = {show(fraction)}."
+        else "Coefficients of atoms hold the vacancy site fraction c_v = "
+        + ", ".join(f"{show(r['vacancy_fraction'])} {at}" for r, at in zip(rows, _at(s), strict=True))
+        + f" ({fraction['kind']}), with its error."
     )
     limit = kind(first["vacancy_diffusivity"])
     why = (
@@ -343,7 +348,7 @@ def _activation(s: Mapping[str, Any]) -> str:
         (
             name,
             *(show(row["activation_energy"].get(key)) for row in s["temperatures"]),
-            *(show(_slopes(pair)[key if key in pair else "vacancy"]) for pair in pairs),
+            *(show(_slopes(pair).get(key)) for pair in pairs),
         )
         for key, name in names.items()
     ]
@@ -354,8 +359,8 @@ def _activation(s: Mapping[str, Any]) -> str:
         "mean state energy "
         "(Hellmann-Feynman); one temperature is enough. From ln D: the slope between two temperatures, of the ratio "
         "estimates if there are any. "
-        "Neither is a bound. The formation "
-        "energy of the vacancy is not included.</p>"
+        "Neither is a bound. The formation energy of the vacancy is in none of them, but for the slopes of D* where "
+        "c_v depends on temperature.</p>"
     )
 
 

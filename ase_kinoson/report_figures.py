@@ -19,6 +19,7 @@ from ase_kinoson.plotting import (
     plot_species_shares,
     species_colors,
 )
+from ase_kinoson.report_series import draw_series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +103,7 @@ def transport_figures(s: Mapping[str, Any]) -> str:
     """Arrhenius plot and share of the species."""
     rows = s["temperatures"]
     t = [r["temperature"]["value"] for r in rows]
-    colors = _colors(s) | {"vacancy": CARRIER, "interstitial": CARRIER}
+    colors = _colors(s) | {"vacancy": CARRIER, "interstitial": CARRIER, "carrier": CARRIER}
     carrier = "vacancy" if s["jumps"]["mechanism"] == "vacancy" else "interstitial"
     lines = {carrier: [_pair(r["vacancy_diffusivity"]) for r in rows]}
     lines |= {f"{a} tracer": [_pair(r["tracer_diffusivity"][a]) for r in rows] for a in rows[0]["tracer_diffusivity"]}
@@ -114,11 +115,22 @@ def transport_figures(s: Mapping[str, Any]) -> str:
         f"{label} from {pairs[0][0]:.2e} at {t[0]:g} K to {pairs[-1][0]:.2e} at {t[-1]:g} K"
         for label, pairs in lines.items()
     )
-    svg = inline_svg(
-        lambda ax: plot_arrhenius(t, lines, unit=unit, colors=palette, ax=ax),
-        name="arrhenius",
-        alt=f"Diffusivities in {unit} against inverse temperature: {words}",
-    )
+    if s.get("series"):
+        svg = inline_svg(
+            lambda ax: draw_series(s, colors, ax),
+            name="arrhenius",
+            alt=f"Logarithm of diffusivities in {unit} against inverse temperature: {words}",
+        )
+        said = "Best values" if s["temperatures"][0].get("ratio_estimate") else kind
+        lay = " Open symbols: measured." if s.get("measured") else ""
+        arrhenius = _figure(svg, f"{said} with one standard error; curves: the form that fits best.{lay}")
+    else:
+        svg = inline_svg(
+            lambda ax: plot_arrhenius(t, lines, unit=unit, colors=palette, ax=ax),
+            name="arrhenius",
+            alt=f"Diffusivities in {unit} against inverse temperature: {words}",
+        )
+        arrhenius = _figure(svg, f"{kind} on the diffusivities with one standard error, at each temperature.")
     shares = {f"{r['temperature']['value']:g} K": {a: _pair(q) for a, q in r["share_by_species"].items()} for r in rows}
     said = "; ".join(
         f"{k}: " + ", ".join(f"{a} {100 * v[0]:.0f} %" for a, v in row.items()) for k, row in shares.items()
@@ -129,7 +141,7 @@ def transport_figures(s: Mapping[str, Any]) -> str:
         alt=f"Share of the {carrier} diffusivity by jumping species: {said}",
         size=(4.6, max(2.0, 1.2 + 0.55 * len(shares))),
     )
-    return _figure(svg, f"{kind} on the diffusivities with one standard error, at each temperature.") + _figure(
+    return arrhenius + _figure(
         bars,
         f"Share of the {carrier} diffusivity that the jumps of each species carry, ± one standard error.",
     )

@@ -26,6 +26,7 @@ __all__ = [
     "StateSettings",
     "StudySettings",
     "TransportSettings",
+    "VacancySettings",
     "parse_settings",
     "read_toml",
     "to_toml",
@@ -92,9 +93,22 @@ class CellSettings(_Section):
 
 
 class JumpSettings(_Section):
-    """``[jumps]``: all pairs of mobile sites up to ``cutoff`` (Å) exchange; default: nearest neighbours."""
+    """``[jumps]``: what jumps, and where to.
+
+    Attributes
+    ----------
+    cutoff
+        All pairs of mobile sites up to this length jump, Å; default: nearest neighbours.
+    species
+        Symbol of an interstitial atom that diffuses instead of a vacancy; needs ``sites``.
+    sites
+        Its sites: ``"octahedral"``, ``"tetrahedral"`` or both in a list (found from the structure), or scaled
+        positions in the conventional cell, to which symmetry copies are added.
+    """
 
     cutoff: PositiveFloat | None = None
+    species: str | None = None
+    sites: str | list[str] | list[list[float]] | None = None
 
 
 class CalculatorSettings(_Section):
@@ -154,6 +168,9 @@ class StateSettings(_Section):
         See ``rounds``.
     evaluation
         States per temperature on which the coefficients are evaluated; no fit sees them.
+    pool
+        Whether the evaluation states of all temperatures serve each temperature, with weights
+        (:func:`~ase_kinoson.kinetics.pooling.pool_states`); the equilibrium ensemble only.
     ensemble
         ``"equilibrium"``: all atoms exchange at T. ``"quenched"``: random arrangements in which only the
         vacancy equilibrates.
@@ -167,6 +184,7 @@ class StateSettings(_Section):
     rounds: Count = 0
     per_round: Annotated[int, Field(ge=2)] = 16
     evaluation: Annotated[int, Field(ge=2)] = 30
+    pool: bool = True
     ensemble: Literal["equilibrium", "quenched"] = "equilibrium"
     arrangements: Positive | None = None
     sweeps: Positive = 100
@@ -213,6 +231,9 @@ class RelaxationSettings(_Section):
         States per step of all epochs.
     cutoff
         Reach of the environment, Å; default twice the shortest jump.
+    warm_start
+        Whether each temperature starts from the next higher one, one after the other; else all are trained side by
+        side.
     deeper
         States on which the relaxation is made one jump deeper, y + θ r̄: a tighter bound at the price of (1 + J) times
         the evaluation, J the number of jumps; 0: not at all.
@@ -229,6 +250,7 @@ class RelaxationSettings(_Section):
     hidden: Positive = 24
     n_blocks: Positive = 2
     cutoff: PositiveFloat | None = None
+    warm_start: bool = False
     deeper: Count = 0
     learning_rate: PositiveFloat = 1.5e-2
 
@@ -239,7 +261,8 @@ class CorrectionSettings(_Section):
     Attributes
     ----------
     enabled
-        Whether the residual ladder is climbed at all. It never is in the quenched ensemble, whose atoms must not move.
+        Whether the residual ladder is climbed at all. It never is for vacancies in the quenched ensemble, whose atoms
+        must not move.
     n_steps
         Jumps per trajectory: the more, the higher the ladder.
     n_trajectories
@@ -257,6 +280,41 @@ class CorrectionSettings(_Section):
     seed: Count | None = None
 
 
+class VacancySettings(_Section):
+    """``[vacancies]``: where the site fraction of vacancies c_v comes from, in one of four ways.
+
+    Attributes
+    ----------
+    fraction, fraction_error
+        A number for all temperatures.
+    formation_energy_eV, formation_energy_error_eV
+        c_v = exp(S_f/k_B) exp(−E_f/k_BT), with ``formation_entropy_kB``.
+    table
+        CSV file with the columns ``temperature [K]`` and ``vacancy_fraction [1]`` (or ``[ppm]`` ...), perhaps
+        ``error``; relative to the study file.
+    arrangements
+        c_v is computed with the calculator from this many arrangements of the atoms; see
+        :func:`~ase_kinoson.kinosons.vacancy_formation.vacancy_formation`.
+    sites, swaps
+        For ``arrangements``: atoms taken out of each, and atoms whose species is changed.
+    ensemble
+        For ``arrangements``: ``"random"``, or ``"equilibrium"`` with the barrier model's energies.
+    formation_entropy_kB
+        Entropy of vibrations, for a formation energy or ``arrangements``.
+    """
+
+    fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    fraction_error: Annotated[float, Field(ge=0)] = 0.0
+    formation_energy_eV: float | None = None
+    formation_energy_error_eV: Annotated[float, Field(ge=0)] = 0.0
+    formation_entropy_kB: float = 0.0
+    table: str | None = None
+    arrangements: Annotated[int, Field(ge=2)] | None = None
+    sites: Positive = 8
+    swaps: Positive = 8
+    ensemble: Literal["random", "equilibrium"] = "random"
+
+
 class TransportSettings(_Section):
     """``[transport]``: what is evaluated.
 
@@ -267,14 +325,19 @@ class TransportSettings(_Section):
     attempt_frequency
         s⁻¹; one number for all jumps.
     vacancy_fraction
-        Site fraction of vacancies c_v; without it, coefficients of atoms are per c_v.
+        Site fraction of vacancies c_v; short for ``fraction`` of ``[vacancies]``. Without either, coefficients of atoms
+        are per c_v.
+    measured
+        CSV file with measured tracer diffusivities to lay over the Arrhenius plot, relative to the study file; see
+        :func:`~ase_kinoson.kinosons.measured.read_measured_diffusivity`.
     n_resamples
         Bootstrap resamples for the errors.
     """
 
     temperatures_K: Annotated[list[PositiveFloat], Field(min_length=1)]
     attempt_frequency: PositiveFloat = DEFAULT_ATTEMPT_FREQUENCY
-    vacancy_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    vacancy_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    measured: str | None = None
     n_resamples: Annotated[int, Field(ge=20)] = 400
 
 
@@ -303,6 +366,7 @@ class StudySettings(_Section):
     model: ModelSettings = ModelSettings()
     relaxation: RelaxationSettings = RelaxationSettings()
     correction: CorrectionSettings = CorrectionSettings()
+    vacancies: VacancySettings = VacancySettings()
     transport: TransportSettings
 
 
@@ -355,6 +419,24 @@ def parse_settings(data: Mapping[str, Any], *, name: str = "study") -> StudySett
             f"{name}: [transport] temperatures_K: found {temperatures}; expected every temperature once; "
             "remove the double one"
         )
+    jumps = settings.jumps
+    if (jumps.species is None) != (jumps.sites is None):
+        raise StudyError(
+            f"{name}: [jumps]: found species = {jumps.species!r} and sites = {jumps.sites!r}; expected both for an "
+            "interstitial, neither for vacancies; add the other one"
+        )
+    ways = {
+        "[transport] vacancy_fraction": settings.transport.vacancy_fraction,
+        "[vacancies] fraction": settings.vacancies.fraction,
+        "[vacancies] formation_energy_eV": settings.vacancies.formation_energy_eV,
+        "[vacancies] table": settings.vacancies.table,
+        "[vacancies] arrangements": settings.vacancies.arrangements,
+    }
+    given = [key for key, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise StudyError(f"{name}: found {' and '.join(given)}; expected c_v in one way; remove the others")
+    if given and jumps.species is not None:
+        raise StudyError(f"{name}: {given[0]}: found a vacancy fraction for an interstitial; expected none; remove it")
     relaxation = settings.relaxation
     if relaxation.lookahead == 0 and relaxation.form in ("paths", "scaled-bias"):
         raise StudyError(

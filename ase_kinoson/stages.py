@@ -378,7 +378,7 @@ def load_correction(path: Path, result: Transport) -> CorrectedTransport:
         result.composition,
         kind=about["kind"],
         temperature_K=result.temperature_K,
-        vacancy_fraction=result.vacancy_fraction,
+        vacancy_fraction=result.given_fraction,
     )
     return CorrectedTransport(**{**kept, **derived, "settings": about["settings"]}, ladder=ladder, diagnosis=diagnosis)
 

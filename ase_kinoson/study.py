@@ -154,15 +154,21 @@ class Study:
         composition: Any = s.composition or None
         return Alloy.from_file(self.base / s.file, composition, mobile=s.mobile, symprec=s.symprec)
 
-    @cached_property
+    @property
     def supercell(self) -> Supercell:
         """The supercell of all states."""
-        return self.alloy.supercell(self.settings.cell.size, of=self.settings.cell.of)
+        return self.jumps.supercell
 
     @cached_property
     def jumps(self) -> JumpNetwork:
-        """The jumps."""
-        return JumpNetwork.from_supercell(self.supercell, cutoff=self.settings.jumps.cutoff)
+        """The jumps: exchanges with a vacancy, or those of an interstitial atom."""
+        cell = self.alloy.supercell(self.settings.cell.size, of=self.settings.cell.of)
+        s = self.settings.jumps
+        if s.species is None:
+            return JumpNetwork.from_supercell(cell, cutoff=s.cutoff)
+        return JumpNetwork.from_supercell(
+            cell, cutoff=s.cutoff, mechanism="interstitial", sites=s.sites, species=s.species
+        )
 
     @property
     def temperatures_K(self) -> tuple[float, ...]:

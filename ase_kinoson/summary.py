@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,9 @@ from ase_kinoson.errors import KinosonError
 from ase_kinoson.kinosons.density import KinosonDensity
 from ase_kinoson.kinosons.ladder import powers
 from ase_kinoson.kinosons.statistics import Quantity
+from ase_kinoson.series_summary import between_temperatures, measured_points, summarise_series
 from ase_kinoson.settings import to_toml
 from ase_kinoson.stages import Stages, plain, replace_file
-from ase_kinoson.units import thermal_energy
 
 if TYPE_CHECKING:
     from ase_kinoson.barriers.reference import Barriers
@@ -89,7 +88,9 @@ def number(value: float, unit: str, kind: str, error: float | None = None) -> di
     return {"value": value, "error": error, "unit": unit, "kind": kind}
 
 
-def summarise(study: Study, result: StudyResult, stages: Stages) -> dict[str, Any]:
+def summarise(
+    study: Study, result: StudyResult, stages: Stages, *, vacancies: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Collect every number of a study with value, error, unit and kind.
 
     Parameters
@@ -100,6 +101,8 @@ def summarise(study: Study, result: StudyResult, stages: Stages) -> dict[str, An
         Coefficients, barriers and models.
     stages
         Wall times and warnings.
+    vacancies
+        What a calculation of the vacancy fraction found.
 
     Returns
     -------
@@ -107,7 +110,7 @@ def summarise(study: Study, result: StudyResult, stages: Stages) -> dict[str, An
         JSON values only.
     """
     s = study.settings
-    cell, alloy = study.supercell, study.alloy
+    cell, alloy = study.supercell, study.supercell.alloy
     unseen = {t: _model_errors(result, b) for t, b in result.evaluation.items()}
     data = {
         "title": s.title or f"Study of {s.alloy.file}",
@@ -137,7 +140,10 @@ def summarise(study: Study, result: StudyResult, stages: Stages) -> dict[str, An
         },
         "ensemble": s.states.ensemble,
         "temperatures": [_at_temperature(result, t, unseen[t], s.correction.n_steps) for t in result.transport],
-        "activation_energy_between": _between(result),
+        "activation_energy_between": between_temperatures(result),
+        "series": summarise_series(result),
+        "measured": measured_points(study),
+        "vacancies": vacancies,
         "model": {
             "reference_barriers": number(result.model.report["n_barriers"], "1", "count"),
             "held_out": _held_out(result.model.report.get("held_out", {})),
@@ -178,11 +184,14 @@ def _vacant_sites(alloy: Alloy) -> list[str]:
 
 def _at_temperature(result: StudyResult, t: float, unseen: dict[str, Any], n_steps: int) -> dict[str, Any]:
     transport = result.transport[t]
-    found = transport.as_dict()
+    found = transport.numbers()
     settings = found.pop("settings")
     found.pop("energy_drift")
     drift = transport.drift
-    report = result.evaluation[t].states.report
+    own = result.evaluation[t]
+    report = own.states.report
+    sampled = own.states.model_energies
+    assert transport.states is not None and sampled is not None
     trained = result.relaxation[t].report
     densities = {"vacancy" if "vacancy" in result.density[t].quantity else "carrier": result.density[t]} | {
         f"tracer_{a}": KinosonDensity.from_result(transport, quantity=f"tracer_{a}") for a in transport.species
@@ -198,7 +207,8 @@ def _at_temperature(result: StudyResult, t: float, unseen: dict[str, Any], n_ste
     found["contribution_sample_size"] = number(found["contribution_sample_size"], "1", "Kish, of contributions to D_v")
     found["largest_share"] = number(found["largest_share"], "1", "share of one group of states in D_v")
     fraction = found["vacancy_fraction"]
-    found["vacancy_fraction"] = None if fraction is None else number(fraction, "1", "given")
+    doubt, where = found.pop("vacancy_fraction_error"), found.pop("vacancy_fraction_source")
+    found["vacancy_fraction"] = None if fraction is None else number(fraction, "1", where, doubt)
     corrected = result.corrected.get(t)
     return found | {
         "ratio_estimate": None if corrected is None else _ratio_estimate(corrected, transport),
@@ -211,10 +221,17 @@ def _at_temperature(result: StudyResult, t: float, unseen: dict[str, Any], n_ste
             **{a: number(v, "1", "statistics", e) for a, (v, e) in drift.by_species.items()},
         },
         "energy_difference": number(
-            report.get("energy_difference_std_eV", float("nan")),
-            "eV",
-            "standard deviation of reference minus model",
+            float(np.nanstd(own.energy_initial - sampled)), "eV", "standard deviation of reference minus model"
         ),
+        "pooled": [
+            {
+                "temperature": number(entry["temperature_K"], "K", "given"),
+                "states": number(entry["n_states"], "1", "count"),
+                "share": number(entry["share"], "1", "share of the weight"),
+                "effective_sample_size": number(entry["effective_sample_size"], "1", "Kish"),
+            }
+            for entry in transport.states.report.get("pooled", [])
+        ],
         "states_source": settings["states_source"],
         "sampling": {
             k.removesuffix("_eV").removesuffix("_sweeps"): number(
@@ -259,7 +276,7 @@ def _ratio_estimate(corrected: CorrectedTransport, bound: Transport) -> dict[str
     Correlation factors are those of the bound over its looseness, so that numerator and denominator stay averages
     over the same states.
     """
-    found = corrected.as_dict()
+    found = corrected.numbers()
     assert corrected.diagnosis is not None
     loose = corrected.diagnosis.looseness
 
@@ -319,33 +336,6 @@ def _estimate(function: Callable[[], Quantity]) -> dict[str, Any] | None:
         return {**function().as_dict(), "kind": "estimate"}
     except KinosonError:
         return None
-
-
-def _between(result: StudyResult) -> list[dict[str, Any]]:
-    """Activation energies −Δln D/Δβ between neighbouring temperatures; their states are independent."""
-    rows = []
-    temperatures = list(result.transport)
-    for low, high in pairwise(temperatures):
-        a, b = result.transport[low], result.transport[high]
-        gap = 1.0 / thermal_energy(low) - 1.0 / thermal_energy(high)
-
-        def slope(x: Quantity, y: Quantity, gap: float = gap) -> dict[str, Any]:
-            energy = float(np.log(float(y.value) / float(x.value)) / gap)
-            error = float(np.hypot(float(x.error) / float(x.value), float(y.error) / float(y.value)) / gap)
-            return number(energy, "eV", "ratio", error)
-
-        row = {"from": number(low, "K", "given"), "to": number(high, "K", "given")}
-        row["vacancy"] = slope(a.vacancy_diffusivity, b.vacancy_diffusivity)
-        for symbol in a.species:
-            row[f"tracer_{symbol}"] = slope(a.tracer_diffusivity[symbol], b.tracer_diffusivity[symbol])
-        if low in result.corrected and high in result.corrected:
-            a, b = result.corrected[low], result.corrected[high]
-            row["ratio_estimate"] = {"vacancy": slope(a.vacancy_diffusivity, b.vacancy_diffusivity)} | {
-                f"tracer_{symbol}": slope(a.tracer_diffusivity[symbol], b.tracer_diffusivity[symbol])
-                for symbol in a.species
-            }
-        rows.append(row)
-    return rows
 
 
 def _force_calls(barriers: Barriers) -> int:

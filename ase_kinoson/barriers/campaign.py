@@ -409,7 +409,7 @@ def _collect(
             status[n, k], calls[n, k] = result.status, result.force_calls
             frequency[n, k], descents[n, k] = result.attempt_frequency, result.descents
             wall[n, k] = result.wall_s
-            if result.status != "ok":
+            if result.reason:
                 reasons[(n, k)] = result.reason
     made = Barriers.from_arrays(
         states,
@@ -429,4 +429,7 @@ def _collect(
     )
     if made.n_rejected:
         _log.warning("%d of %d jumps have no barrier: %s", sum(made.n_rejected.values()), len(wanted), made.n_rejected)
+    if made.n_unsettled:
+        text = "%d of %d barriers are of the highest saddle known, and not settled; see Barriers.unsettled and reasons"
+        _log.warning(text, made.n_unsettled, made.n_barriers)
     return made

@@ -7,6 +7,7 @@ everything here. An interstitial atom in addition interacts with each atom aroun
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from ase_kinoson.crystal.environment import CarrierEnvironment, EnvironmentClass
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.supercell import Supercell
+from ase_kinoson.errors import ModelError
 
 __all__ = ["CarrierTerms", "find_carriers"]
 
@@ -103,6 +105,57 @@ class CarrierTerms:
         """Number of columns."""
         blocks = [b for b in (*self.single_columns, *self.triplet_columns) if b.size]
         return max((int(b.max()) + 1 for b in blocks), default=0)
+
+    def coefficients(
+        self,
+        interactions: Mapping[tuple[str, str], float | Sequence[float]],
+        site_energies: Sequence[float] | None = None,
+        *,
+        everywhere: bool = False,
+    ) -> NDArray[np.float64]:
+        """Coefficients of given energies of an interstitial atom, eV, shape (n_features,).
+
+        Parameters
+        ----------
+        interactions
+            Energy of each unordered pair of species, or one per shell; pairs without the interstitial atom do not
+            count. A shell is a distinct distance from any of its sites.
+        site_energies
+            Energy of the atom itself on each class of its sites, in the order of the first basis site of each.
+        everywhere
+            A single energy holds for all shells, not for the first alone.
+
+        Raises
+        ------
+        ModelError
+            If the number of site energies is not that of the classes.
+        """
+        result = np.zeros(self.n_features)
+        if self.single is None:
+            return result
+        cell, env = self.supercell, self.single
+        order = list(dict.fromkeys(int(c) for c in env.class_of_basis if c >= 0))
+        if site_energies is not None:
+            if len(site_energies) != len(order):
+                raise ModelError(
+                    f"found {len(site_energies)} site energies; expected {len(order)}, one per class of interstitial "
+                    "sites; correct site_energies="
+                )
+            for energy, label in zip(site_energies, order, strict=True):
+                result[self.single_columns[label][0, 0]] = energy
+        atom = next(sub.species[0] for sub in cell.alloy.sublattices if sub.interstitial)
+        around = [np.round(np.linalg.norm(kind.vectors, axis=1), 3) for kind in env.classes]
+        shells = np.unique(np.concatenate([np.empty(0), *around]))
+        for pair, value in interactions.items():
+            if atom not in pair:
+                continue
+            other = cell.species.index(pair[0] if pair[1] == atom else pair[1])
+            given = np.atleast_1d(np.asarray(value, dtype=float))
+            for label, kind in enumerate(env.classes):
+                for orbit, length in zip(kind.site_orbits, around[label], strict=True):
+                    k = 0 if everywhere and len(given) == 1 else int(np.searchsorted(shells, length))
+                    result[self.single_columns[label][1 + orbit, other]] = given[k] if k < len(given) else 0.0
+        return result
 
     # -- tables by basis site ------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ase_kinoson.barriers.descent import UNSTABLE, Descent, descend, in_basin, soft_directions
+from ase_kinoson.barriers.descent import UNSETTLED, UNSTABLE, Descent, descend, in_basin, soft_directions
 from ase_kinoson.barriers.hop import Hop, symbol_of
 from ase_kinoson.barriers.optimise import Relaxation, RunawayError, lbfgs
 from ase_kinoson.barriers.steps import STRAY, JumpPath, Steps
@@ -17,6 +17,10 @@ __all__ = ["Check", "Checks", "from_sites", "same_point"]
 
 _ARRIVED = 0.3
 """The moving atom has arrived when it is this fraction of its way, or less, from a site."""
+_SAME_WAY = 0.1
+"""Minima between the ends with the moving atom this close, as a fraction of its way, are relaxations of one another."""
+_CHAIN = 2
+"""How many minima beyond a side basin are followed."""
 _SAME_PLACE, _SAME_ENERGY = 0.1, 1e-3
 """Å and eV: stationary points closer than this are one."""
 
@@ -25,10 +29,12 @@ _SAME_PLACE, _SAME_ENERGY = 0.1, 1e-3
 class Check:
     """What the descents from a saddle say; ``wrong`` is empty if it belongs to the jump, else ``status`` is that of it.
 
-    Where more than one direction goes down, ``off_ridge`` is the second and ``mode`` the first of them.
+    ``unsettled`` says what could not be found out about a saddle that belongs to the jump. Where more than one
+    direction goes down, ``off_ridge`` is the second and ``mode`` the first of them.
     """
 
     wrong: str = ""
+    unsettled: str = ""
     status: str = "wrong-saddle"
     n_unstable: int = -1
     sides: tuple[Relaxation | None, Relaxation | None] = (None, None)
@@ -39,9 +45,9 @@ class Check:
     def fields(self) -> dict[str, Any]:
         """As they stand in a :class:`JumpResult`."""
         initial, final = (np.nan if side is None else side.energy for side in self.sides)
-        on_side = any(side is not None for side in self.sides)
+        descents = "side-basin" if any(side is not None for side in self.sides) else "both-ends"
         return {
-            "descents": "not-checked" if not self.checked else "side-basin" if on_side else "both-ends",
+            "descents": "not-checked" if not self.checked else UNSETTLED if self.unsettled else descents,
             "n_unstable": self.n_unstable,
             "side_initial": initial,
             "side_final": final,
@@ -51,8 +57,21 @@ class Check:
 class Checks(Steps):
     """Steps that judge ends and saddles."""
 
-    def verify(self, path: JumpPath, saddle: Relaxation) -> Check:
+    def verify(
+        self, path: JumpPath, saddle: Relaxation, whole: JumpPath | None = None, *, ridge: bool = False
+    ) -> Check:
         """Count the ways down from a saddle and follow them.
+
+        Parameters
+        ----------
+        path
+            Its ends are where the ways should lead.
+        saddle
+        whole
+            The jump, where ``path`` is a part of it.
+        ridge
+            Follow the steeper way where two directions go down: if it leads to both ends, the energy of the point is an
+            upper bound of the barrier.
 
         Raises
         ------
@@ -62,24 +81,24 @@ class Checks(Steps):
         before = self.budget.calls
         self.watch(self.host.positions + 0.5 * (path.ideal - self.host.positions))
         try:
-            return self.descents(path, saddle)
+            return self.descents(path, saddle, whole or path, ridge=ridge)
         except RunawayError as error:
             return Check(f"the ways down from the saddle cannot be followed: {error}")
         finally:
             self.verify_calls += self.budget.calls - before
 
-    def descents(self, path: JumpPath, saddle: Relaxation) -> Check:
+    def descents(self, path: JumpPath, saddle: Relaxation, whole: JumpPath, *, ridge: bool = False) -> Check:
         """Do the work of :meth:`verify`."""
         settings = self.settings
         curvatures, modes = soft_directions(self.forces, saddle, path.gate)
         mode, n_unstable = modes[0], int((curvatures < UNSTABLE).sum())
-        if n_unstable != 1:
-            ridge = (modes[1], mode) if n_unstable > 1 else (None, None)
+        if n_unstable not in ((1, 2) if ridge else (1,)):
+            off_ridge, mode_of = (modes[1], mode) if n_unstable > 1 else (None, None)
             return Check(
                 f"{n_unstable} directions go down from it; expected one",
                 n_unstable=n_unstable,
-                off_ridge=ridge[0],
-                mode=ridge[1],
+                off_ridge=off_ridge,
+                mode=mode_of,
             )
         forward = float((mode * (path.end.positions - path.begin.positions)).sum()) > 0
         ways: list[Descent] = []
@@ -97,7 +116,7 @@ class Checks(Steps):
             )
             ways.append(way)
             if way.end < 0:
-                wrong = self.check_side(path, way)
+                wrong = self.check_side(whole, way)
                 if wrong:
                     return Check(wrong, n_unstable=n_unstable)
         reached = tuple(way.end for way in ways)
@@ -106,7 +125,8 @@ class Checks(Steps):
         if reached[0] == 1 or reached[1] == 0:  # the mode is bent: the signs say nothing, the ends are what counts
             ways.reverse()
         sides = tuple(None if way.end == k else way.last for k, way in enumerate(ways))
-        return Check(n_unstable=n_unstable, sides=(sides[0], sides[1]))
+        unsettled = "two directions go down from it; the barrier is an upper bound" if n_unstable > 1 else ""
+        return Check(unsettled=unsettled, n_unstable=n_unstable, sides=(sides[0], sides[1]))
 
     def check_side(self, path: JumpPath, way: Descent) -> str:
         """Say why a minimum beside the ends does not belong to the jump; empty if all atoms are on their sites."""
@@ -122,61 +142,107 @@ class Checks(Steps):
         return ""
 
     def beyond(self, path: JumpPath, saddle: Relaxation, check: Check) -> tuple[Relaxation, Check]:
-        """Look for a saddle between each side basin and the end behind it; the highest one is the barrier.
+        """Look for the saddles between each side basin and the end behind it; the highest one is the barrier.
 
         A side basin in which the moving atom has arrived is another relaxation of the same state; no jump lies behind.
 
         Returns
         -------
         top
-            The highest saddle.
+            The highest saddle known.
         check
-            Without side basins that turn out to be none. Its ``wrong`` and ``status`` tell where what lies behind one
-            cannot be found; the barrier is then not known.
+            Without side basins that turn out to be none. Its ``unsettled`` tells where what lies behind one cannot be
+            found. Both sides are looked at in any case, so that a jump and its reverse know the same saddles.
         """
-        top, sides = saddle, list(check.sides)
+        top, sides, unknown = saddle, list(check.sides), []
         for k, (end, name) in enumerate(((path.begin, "initial"), (path.end, "final"))):
             side = sides[k]
             if side is None or abs(path.along(side.positions) - k) <= _ARRIVED:
                 continue
             rest = replace(path, begin=side, end=end) if k else replace(path, begin=end, end=side)
-            where = f"side basin to {name} state"
-            status, wrong = "not-converged", f"{where}: no climb is allowed by the settings"
-            starts = (
-                ("", 0.5),
-                (" from nearer the higher end", 0.8),
-            )  # the saddle is near the basin where that is high
-            for n, (label, run) in enumerate([*self.climbs(rest, starts), *self.bands(rest)]):
-                if n == 1 and self.is_shoulder(path, side, end, where):
-                    sides[k], wrong = None, ""
-                    break
-                self.watch(self.host.positions + 0.5 * (path.ideal - self.host.positions), path)
-                found, (status, wrong) = self.attempt(f"{label}, {where}", run)
-                if found is None:
-                    continue
-                status, wrong = self.check_behind(path, rest, found, top)
-                if not wrong:
-                    top = found if found.energy > top.energy else top
-                    break
-                self.path[-1] += f"; wrong saddle: {wrong}" if found.converged else ""
-                wrong = f"{label}, {where}: {wrong}"
-            if wrong:
-                return saddle, replace(check, wrong=f"what lies behind it is not known: {wrong}", status=status)
-        return top, replace(check, sides=(sides[0], sides[1]))
+            found, wrong = self.link(path, rest, (saddle,), f"side basin to {name} state")
+            if not found and not wrong:
+                sides[k] = None
+            top = max([top, *found], key=lambda point: point.energy)
+            unknown += [wrong] if wrong else []
+        unsettled = f"what lies behind it is not known: {'; '.join(unknown)}" if unknown else ""
+        return top, replace(check, unsettled=unsettled, sides=(sides[0], sides[1]))
 
-    def check_behind(self, path: JumpPath, rest: JumpPath, found: Relaxation, top: Relaxation) -> tuple[str, str]:
-        """Say why a point is not the saddle of the ``rest`` of a path.
+    def link(
+        self, path: JumpPath, rest: JumpPath, before: tuple[Relaxation, ...], where: str, depth: int = _CHAIN
+    ) -> tuple[list[Relaxation], str]:
+        """Find the saddles between two minima of one jump; where more minima lie between, from one to the next.
 
-        One lower than the ``top`` must merely exist; a higher one has to be a saddle of the whole path.
+        Parameters
+        ----------
+        path
+            The jump.
+        rest
+            The part of it to be linked, from one minimum to another.
+        before
+            Saddles that are known and lead elsewhere.
+        where
+            Names the part.
+        depth
+            How many more minima may lie between.
+
+        Returns
+        -------
+        found
+            Saddles of the part; none where one of its minima is a shoulder of the other.
+        wrong
+            Why it is not linked all the way; empty if it is.
         """
+        side, end = (rest.begin, rest.end) if rest.end is path.end else (rest.end, rest.begin)
+        wrong = f"{where}: no climb is allowed by the settings"
+        # the saddle is near the basin where that is high
+        climbs = self.climbs(rest, (("", 0.5), (" from nearer the higher end", 0.8)))
+        for n, (label, run) in enumerate([*climbs, *self.bands(rest)]):
+            if n == 1 and self.is_shoulder(path, side, end, where):
+                return [], ""
+            self.watch(self.host.positions + 0.5 * (path.ideal - self.host.positions), path)
+            found, (_, problem) = self.attempt(f"{label}, {where}", run)
+            if found is None:
+                wrong = problem
+                continue
+            highest = max(before, key=lambda point: point.energy)
+            problem = self.check_behind(path, rest, found, before)
+            check = Check(problem) if problem else self.verify(rest, found, path)
+            if not check.wrong:
+                self.path[-1] += "; higher" if found.energy > highest.energy else ""
+                return self.chain(path, rest, (*before, found), check, where, depth)
+            self.path[-1] += f"; wrong saddle: {check.wrong}" if found.converged else ""
+            wrong = f"{label}, {where}: {check.wrong}"
+        return [], wrong
+
+    def chain(
+        self, path: JumpPath, rest: JumpPath, known: tuple[Relaxation, ...], check: Check, where: str, depth: int
+    ) -> tuple[list[Relaxation], str]:
+        """Go on where a saddle of a part of the way, the last of those known, leads to minima beside its ends."""
+        found, unknown = [known[-1]], []
+        for side, end in zip(check.sides, (rest.begin, rest.end), strict=True):
+            near = _ARRIVED if end is path.begin or end is path.end else _SAME_WAY
+            if side is None or abs(path.along(side.positions) - path.along(end.positions)) <= near:
+                continue
+            if not depth:
+                unknown.append(f"{where}: more than {_CHAIN} minima in a row")
+                continue
+            part = replace(rest, begin=side, end=end) if end is rest.end else replace(rest, begin=end, end=side)
+            more, wrong = self.link(path, part, known, f"next basin, {where}", depth - 1)
+            found += more
+            unknown += [wrong] if wrong else []
+        return found, "; ".join(unknown)
+
+    def check_behind(self, path: JumpPath, rest: JumpPath, found: Relaxation, before: tuple[Relaxation, ...]) -> str:
+        """Say why a point is no saddle of the ``rest`` of a path; a higher one has to be one of the whole path."""
         if not found.converged:
-            return "not-converged", f"largest force {found.fmax:.3g} eV/Å, {self.settings.fmax_saddle:.3g} asked"
-        wrong = "it is the one before the side basin" if same_point(found, top) else ""
-        wrong = wrong or self.check_saddle(rest, found, (-STRAY, 1.0 + STRAY))
-        if not wrong and found.energy > top.energy:
-            wrong = self.check_saddle(path, found) or self.check_unstable(path, found)
-            self.path[-1] += "" if wrong else "; higher"
-        return "wrong-saddle", wrong
+            return f"largest force {found.fmax:.3g} eV/Å, {self.settings.fmax_saddle:.3g} asked"
+        if any(same_point(found, other) for other in before):
+            return "it is the one before the side basin"
+        wrong = self.check_geometry(rest, found, (-STRAY, 1.0 + STRAY))
+        if not wrong and found.energy > max(point.energy for point in before):
+            wrong = self.check_saddle(path, found)
+        return wrong
 
     def is_shoulder(self, path: JumpPath, side: Relaxation, end: Relaxation, where: str) -> bool:
         """Whether a side basin is none: relaxed further, it leads into the end behind it."""
@@ -209,17 +275,6 @@ class Checks(Steps):
         self.path[-1] += "; it is a shoulder" if reached else ""
         return reached
 
-    def check_unstable(self, path: JumpPath, saddle: Relaxation) -> str:
-        """Say if not exactly one direction goes down."""
-        before = self.budget.calls
-        try:
-            n_unstable = int((soft_directions(self.forces, saddle, path.gate)[0] < UNSTABLE).sum())
-        except RunawayError as error:
-            return f"the ways down from the saddle cannot be counted: {error}"
-        finally:
-            self.verify_calls += self.budget.calls - before
-        return "" if n_unstable == 1 else f"{n_unstable} directions go down from it; expected one"
-
     def check_end(self, hop: Hop, positions: NDArray, ideal: NDArray) -> tuple[str, str] | None:
         """Say whether the end state kept its atoms on their sites."""
         host = self.host
@@ -238,16 +293,21 @@ class Checks(Steps):
             "in the end state"
         )
 
-    def check_saddle(self, path: JumpPath, found: Relaxation, between: tuple[float, float] | None = None) -> str:
-        """Return why a stationary point is not the saddle of this jump; empty if it is, as far as geometry tells."""
+    def check_saddle(self, path: JumpPath, found: Relaxation) -> str:
+        """Return why a stationary point is not the saddle of this jump; empty if it is, as far as can be seen there."""
+        wrong = self.check_geometry(path, found, self.settings.between)
+        below = max(path.begin.energy, path.end.energy) - found.energy
+        if not wrong and below > self.settings.energy_tolerance:
+            wrong = f"its energy is {below:.4f} eV below an end state"
+        return wrong
+
+    def check_geometry(self, path: JumpPath, found: Relaxation, between: tuple[float, float]) -> str:
+        """Say whether the moving atom is between its ends and all others are on their sites."""
         settings, host = self.settings, self.host
         along = path.along(found.positions)
-        low, high = between or settings.between
+        low, high = between
         if not low <= along <= high:
             return f"the moving atom is at {along:.2f} of its way; expected {low:g} to {high:g}"
-        below = max(path.begin.energy, path.end.energy) - found.energy
-        if below > settings.energy_tolerance:
-            return f"its energy is {below:.4f} eV below an end state"
         away = from_sites(found.positions, path.ideal, skip=path.hop.mover)
         worst = int((away / host.spacing).argmax())
         if away[worst] > settings.site_tolerance * host.spacing[worst]:

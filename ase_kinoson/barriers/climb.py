@@ -283,5 +283,7 @@ def band_counted(
                 break
     energy = float(top.get_potential_energy())
     calls = sum(counter.calls for counter in forces)
-    mode = away / np.sqrt((away**2).sum())
+    place = next(k for k, image in enumerate(images) if image is top)
+    mode = images[place + 1].positions - images[place - 1].positions
+    mode = mode / np.sqrt((mode**2).sum())
     return Relaxation(top.positions.copy(), energy, largest, calls, largest <= fmax, forces=top.get_forces(), mode=mode)

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from ase_kinoson.barriers.optimise import Relaxation, lbfgs
 from ase_kinoson.barriers.preconditioner import SpringPreconditioner
 
-__all__ = ["UNSTABLE", "Descent", "descend", "in_basin", "soft_directions"]
+__all__ = ["UNSETTLED", "UNSTABLE", "Descent", "descend", "in_basin", "soft_directions"]
 
 Evaluate = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
 
+UNSETTLED = "unsettled"
+"""Where the ways down lead from the highest saddle known of a jump, if it is not settled that none is higher."""
 UNSTABLE = -0.005
 """Curvatures below this, in units of the springs, go down; finite differences are uncertain by less."""
 _DIFFERENCE = 0.02

@@ -56,6 +56,7 @@ class PairEnergy:
         *,
         cutoff: float | None = None,
         network: JumpNetwork | None = None,
+        site_energies: Sequence[float] | None = None,
     ) -> PairEnergy:
         """Build a model alloy from pair energies.
 
@@ -69,7 +70,10 @@ class PairEnergy:
         cutoff
             Longest pair, Å. Default: as many shells as the longest sequence names.
         network
-            Needed for interstitial alloys only.
+            Needed for interstitial alloys only. Shells of an interstitial atom are counted around its own sites.
+        site_energies
+            Energy (eV) of the interstitial atom on each symmetry class of its sites, in the order of the first site of
+            each (as given to ``sites=``); default: none.
         """
         shells = max((len(np.atleast_1d(np.asarray(v))) for v in interactions.values()), default=1)
         reach = shell_cutoff(cell.alloy, shells) if cutoff is None else float(cutoff)
@@ -89,6 +93,9 @@ class PairEnergy:
                 energy = given[0] if len(given) == 1 and cutoff is not None else given[k] if k < len(given) else 0.0
                 coefficients[clusters.pair_columns[orbit, 0, a, b]] = energy
                 coefficients[clusters.pair_columns[orbit, 0, b, a]] = energy
+        if clusters.carrier is not None:
+            own = clusters.carrier.coefficients(interactions, site_energies, everywhere=cutoff is not None)
+            coefficients[clusters.carrier_offset :] = own
         return cls(clusters, coefficients)
 
     @classmethod

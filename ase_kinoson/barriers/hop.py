@@ -166,6 +166,8 @@ class Host:
     cell : ndarray, shape (3, 3)
         Å.
     pbc : ndarray of bool, shape (3,)
+    guests : ndarray of int
+        Indices of the interstitial atoms.
     """
 
     numbers: NDArray[np.int64]
@@ -174,6 +176,7 @@ class Host:
     spacing: NDArray[np.float64]
     cell: NDArray[np.float64]
     pbc: NDArray[np.bool_]
+    guests: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @classmethod
     def from_occupation(cls, supercell: Supercell, occupation: NDArray) -> Host:
@@ -182,7 +185,9 @@ class Host:
         sites = np.flatnonzero(np.asarray(occupation) > 0)
         spacing = basis_spacing(supercell)[supercell.basis_index[sites]]
         cell, pbc = np.array(supercell.cell), np.array(supercell.pbc, dtype=bool)
-        return cls(atoms.numbers.astype(np.int64), atoms.positions.copy(), sites, spacing, cell, pbc)
+        interstitial = np.array([s.interstitial for s in supercell.alloy.sublattices])[supercell.sublattice[sites]]
+        guests = np.flatnonzero(interstitial)
+        return cls(atoms.numbers.astype(np.int64), atoms.positions.copy(), sites, spacing, cell, pbc, guests)
 
     def atoms(self, positions: NDArray | None = None) -> Atoms:
         """Return Atoms at the given (default: ideal) positions, without a calculator."""
@@ -199,6 +204,7 @@ class Host:
             spring=settings.spring,
             transverse=settings.transverse,
             diagonal=settings.diagonal,
+            guests=self.guests,
         )
 
 

@@ -21,6 +21,7 @@ from safetensors.numpy import save as save_tensors
 
 from ase_kinoson.barriers.carrier_network import CarrierNetwork, NetworkEnergy
 from ase_kinoson.barriers.clusters import PairClusters
+from ase_kinoson.barriers.composition_range import CompositionRange
 from ase_kinoson.barriers.energy import PairEnergy
 from ase_kinoson.barriers.invariant import single_thread
 from ase_kinoson.barriers.kra import KraModel
@@ -29,6 +30,8 @@ from ase_kinoson.barriers.model_file import (
     alloy_to_dict,
     network_from_rows,
     network_to_rows,
+    on_lattice,
+    order_of_jumps,
     read_model,
     same_lattice,
     write_model,
@@ -74,8 +77,11 @@ class BarrierModel:
         energy: PairEnergy | NetworkEnergy,
         kra: KraModel,
         report: Mapping[str, Any] | None = None,
+        *,
+        home: JumpNetwork | None = None,
     ) -> None:
         self._network = network
+        self._home = home or network  # the same jumps at the lattice constant of the fit, for files
         self.energy = energy
         self.kra = kra
         self.report: dict[str, Any] = dict(report or {})
@@ -130,8 +136,8 @@ class BarrierModel:
         Parameters
         ----------
         barriers
-            Reference barriers of states; a list of several sets may hold other supercells and compositions of the
-            same lattice. The model then knows the species of all of them.
+            Reference barriers of states; a list of several sets may hold other supercells, compositions and lattice
+            constants of the same parent lattice. The model then knows the species of all of them.
         weights : array_like, shape (n, J), or one for each set
             How much each jump counts, at least 0; default 1. For example the share that each jump has in a
             transport coefficient. The held-out errors are given weighted, too.
@@ -258,6 +264,9 @@ class BarrierModel:
     def on(self, cell: Supercell) -> BarrierModel:
         """Use the model on another supercell of the same lattice; its species may be a subset.
 
+        The lattice constant may be another one: barriers depend on the arrangement of the atoms and on nothing else,
+        jump vectors are those of the supercell.
+
         Raises
         ------
         ModelError
@@ -266,9 +275,7 @@ class BarrierModel:
         own = self.supercell
         if cell == own:
             return self
-        if cell.alloy == own.alloy:
-            network = self.network.with_supercell(cell)
-        else:
+        if cell.alloy != own.alloy:
             same_lattice(own.alloy, cell.alloy)
             missing = [s for s in cell.species if s not in own.species]
             if missing:
@@ -277,12 +284,34 @@ class BarrierModel:
                     f"{own.species[1:]}; fit a model "
                     "with these species"
                 )
-            network = replace(self.network, supercell=cell)
-            network._check_images()
+        network = on_lattice(self.network, cell)
         kra = self.kra
         if cell.species != own.species:
             kra = kra.with_species(np.array([own.species.index(s) for s in cell.species[1:]]))
-        return BarrierModel(network, self.energy.on(cell), kra.on(network), self.report)
+        home = Supercell(replace(cell.alloy, cell=self._home.supercell.alloy.cell), cell.matrix)
+        return BarrierModel(
+            network, self.energy.on(cell), kra.on(network), self.report, home=replace(self._home, supercell=home)
+        )
+
+    def bind(self, network: JumpNetwork) -> BarrierModel:
+        """Use the model with the same jumps at another lattice constant or of fewer species; leave others alone."""
+        cell = network.supercell
+        if network.fingerprint == self.network.fingerprint and cell.species == self.species:
+            return self
+        order = order_of_jumps(self.network, network)
+        if order is None or np.any(order != np.arange(network.n_jumps)) or not set(cell.species) <= set(self.species):
+            return self
+        try:
+            same_lattice(self.supercell.alloy, cell.alloy)
+        except ModelError:
+            return self
+        moved = self.on(cell)
+        return BarrierModel(network, moved.energy, moved.kra.on(network), self.report, home=moved._home)
+
+    @property
+    def composition_range(self) -> CompositionRange | None:
+        """Compositions of the fit; None where the file of the model does not tell."""
+        return CompositionRange.of(self)
 
     def with_precision(self, precision: str) -> BarrierModel:
         """Evaluate the networks in ``"single"`` precision (the default, about 1e-6 eV) or in ``"double"``."""
@@ -292,7 +321,7 @@ class BarrierModel:
         energy = self.energy
         if isinstance(energy, NetworkEnergy):
             energy = replace(energy, carrier=energy.carrier.with_precision(dtype))
-        return BarrierModel(self.network, energy, self.kra.with_precision(dtype), self.report)
+        return BarrierModel(self.network, energy, self.kra.with_precision(dtype), self.report, home=self._home)
 
     # -- files ------------------------------
 
@@ -312,11 +341,11 @@ class BarrierModel:
                     arrays[f"{part}.{label}.{name}"] = np.ascontiguousarray(value.detach().cpu().numpy())
         first = self.kra.networks[0]
         about = {
-            "network": self.network.fingerprint,
+            "network": self._home.fingerprint,
             "species": list(self.species),
-            "alloy": alloy_to_dict(self.supercell.alloy),
-            "supercell": self.supercell.matrix.tolist(),
-            "jumps": network_to_rows(self.network),
+            "alloy": alloy_to_dict(self._home.supercell.alloy),
+            "supercell": self._home.supercell.matrix.tolist(),
+            "jumps": network_to_rows(self._home),
             "energy_cutoff": self.energy.clusters.cutoff,
             "triplet_cutoff": self.energy.clusters.triplet_cutoff,
             "environment_cutoff": self.kra.environment.cutoff,
@@ -361,6 +390,7 @@ class BarrierModel:
             ) from error
         if network is None:
             return model
+        model = model.bind(network)
         if network.fingerprint != model.network.fingerprint:
             raise ModelError(
                 f"the model of {path} belongs to other jumps ({model.network!r}); expected those of "

@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ase_kinoson.crystal.alloy import Alloy, Sublattice
 from ase_kinoson.crystal.jumps import JumpNetwork
@@ -22,19 +24,35 @@ __all__ = [
     "alloy_to_dict",
     "network_from_rows",
     "network_to_rows",
+    "on_lattice",
+    "order_of_jumps",
     "read_model",
     "same_lattice",
     "write_model",
 ]
 
 
-def same_lattice(own: Alloy, other: Alloy) -> None:
-    """Refuse a lattice on which a model fitted on ``own`` does not work; compositions may differ."""
+def same_lattice(own: Alloy, other: Alloy) -> float:
+    """Refuse a lattice on which a model fitted on ``own`` does not work; compositions may differ.
+
+    The lattice constant may differ too: a model knows which sites are neighbours, not how far they are.
+
+    Returns
+    -------
+    float
+        Lattice constant of ``other`` in units of that of ``own``; exactly 1 where they agree to 1e-4 Å.
+    """
+    scale = 1.0
+    if own.cell.shape == other.cell.shape and np.array_equal(own.pbc, other.pbc):
+        # two-dimensional lattices have a third vector that means nothing
+        lengths = [np.linalg.norm(a.cell[a.pbc]) for a in (own, other)]
+        if not np.allclose(own.cell[own.pbc], other.cell[own.pbc], atol=1e-4):
+            scale = float(lengths[1] / lengths[0])
     same = (
         own.scaled_positions.shape == other.scaled_positions.shape
-        and np.allclose(own.cell, other.cell, atol=1e-4)
-        and np.allclose(own.scaled_positions, other.scaled_positions, atol=1e-5)
         and np.array_equal(own.pbc, other.pbc)
+        and np.allclose(own.cell[own.pbc] * scale, other.cell[own.pbc], atol=1e-4)
+        and np.allclose(own.scaled_positions, other.scaled_positions, atol=1e-5)
         and np.array_equal(own.mobile_basis, other.mobile_basis)
         and np.array_equal(own.varying_basis, other.varying_basis)
         and np.array_equal(own.space_group.site_orbits(), other.space_group.site_orbits())
@@ -45,9 +63,42 @@ def same_lattice(own: Alloy, other: Alloy) -> None:
             f"the supercell has another lattice ({other.n_basis} sites per primitive cell, "
             f"{abs(np.linalg.det(other.cell)):.4f} Å³) than "
             f"the model ({own.n_basis} sites, {abs(np.linalg.det(own.cell)):.4f} Å³); expected the same "
-            f"lattice and sublattices; fit a "
+            f"lattice and sublattices up to one factor of all lengths; fit a "
             "model for it"
         )
+    return scale
+
+
+def on_lattice(network: JumpNetwork, cell: Supercell) -> JumpNetwork:
+    """The same jumps, in the same order, on a supercell of the same lattice with any lattice constant."""
+    scale = same_lattice(network.supercell.alloy, cell.alloy)
+    if scale != 1.0:
+        network = replace(
+            network,
+            vectors=network.vectors * scale,
+            pairs=replace(network.pairs, vector=network.pairs.vector * scale),
+        )
+    network = replace(network, supercell=cell)
+    network._check_images()
+    return network
+
+
+def order_of_jumps(own: JumpNetwork, other: JumpNetwork) -> NDArray[np.int64] | None:
+    """Place of every jump of ``own`` among those of ``other``, shape (n_basis, J); None if they are other jumps.
+
+    Lists are sorted by length, and jumps of equal length may come in another order at another lattice constant.
+    """
+    if own.exists.shape != other.exists.shape or not np.array_equal(own.exists, other.exists):
+        return None
+    order = np.tile(np.arange(own.n_jumps), (len(own.exists), 1))
+    for b in range(len(order)):
+        rows = [np.column_stack([n.target_basis[b], n.target_cell[b]])[n.exists[b]].tolist() for n in (own, other)]
+        places = {tuple(row): k for k, row in zip(np.flatnonzero(other.exists[b]), rows[1], strict=True)}
+        found = [places.get(tuple(row), -1) for row in rows[0]]
+        if -1 in found:
+            return None
+        order[b, own.exists[b]] = found
+    return order
 
 
 def alloy_to_dict(alloy: Alloy) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ase_kinoson.barriers.carrier_network import CarrierNetwork, CarrierSamples, NetworkEnergy
+from ase_kinoson.barriers.composition_range import mean_fractions
 from ase_kinoson.barriers.energy import PairEnergy
 from ase_kinoson.barriers.energy_fit import DEFAULT_REACH, EnergySet
 from ase_kinoson.barriers.fitting import held_out_errors, split_groups
@@ -167,6 +168,11 @@ def fit_parts(
         "energy": energy_report,
         "kra": reports,
         "held_out": {},
+        "compositions": [
+            mean_fractions(s.states.occupations, np.full(len(s), 1.0 / len(s)), s.states.supercell.species)
+            for s in sets
+            if len(s)
+        ],
         "training_keys": [key for s in (*train, *validation) for key in s.keys],
     }
     return energy, kra, report

@@ -20,6 +20,12 @@ __all__ = ["SpringPreconditioner", "spring_preconditioner"]
 BOND_TOLERANCE = 1.2
 """Pairs up to 20 % longer than the shortest bond of either atom carry a spring (both shells of bcc)."""
 
+ROOMY, EDGE, SQUEEZED = 0.612, 0.55, 40.0
+"""An interstitial bond shorter by a part x than in a close-packed tetrahedron (0.612 of a host bond) is exp(40 x)
+times as stiff: so carbon sits between two neighbours of bcc iron (10 times). Those shorter than 0.55 are no bonds of a
+site but lie halfway across an edge, where no path leads; they stay soft.
+"""
+
 
 class SpringPreconditioner:
     """Inverse of a matrix of bond springs, factorised once.
@@ -41,6 +47,9 @@ class SpringPreconditioner:
         Transverse stiffness τ in units of the radial one.
     diagonal
         Added to the diagonal, eV/Å².
+    guests : array_like of int
+        Interstitial atoms: they have bonds with the atoms around them, stiffer the shorter they are, but do not hide
+        the bonds of their hosts.
     """
 
     def __init__(
@@ -52,12 +61,15 @@ class SpringPreconditioner:
         spring: float = 2.0,
         transverse: float = 0.15,
         diagonal: float = 0.1,
+        guests: ArrayLike = (),
     ) -> None:
         self.positions = np.asarray(positions, dtype=float)
         self.cell = np.asarray(cell, dtype=float)
         self.pbc = np.asarray(pbc, dtype=bool)
         self._stiffness = (float(spring), float(transverse), float(diagonal))
-        self._bonds = _bonds(self.positions, self.cell, self.pbc)
+        self._guests = np.zeros(len(self.positions), dtype=bool)
+        self._guests[np.asarray(guests, dtype=np.int64)] = True
+        self._bonds, self._host_bond = _all_bonds(self.positions, self.cell, self.pbc, self._guests)
         self._kept: dict[int, NDArray[np.float64]] = {}
 
     @property
@@ -67,7 +79,20 @@ class SpringPreconditioner:
 
     @cached_property
     def _hessian(self) -> csc_matrix:
-        return _matrix(len(self.positions), *self._bonds, *self._stiffness)
+        return _matrix(len(self.positions), *self._bonds[:2], self._blocks(*self._bonds), self._stiffness[2])
+
+    def _blocks(self, i: NDArray, j: NDArray, vectors: NDArray) -> NDArray:
+        """Stiffness of each bond, eV/Å², shape (n_bonds, 3, 3)."""
+        spring, transverse, _ = self._stiffness
+        length = np.linalg.norm(vectors, axis=1)
+        unit = vectors / length[:, None]
+        blocks = spring * (transverse * np.eye(3) + (1.0 - transverse) * unit[:, :, None] * unit[:, None, :])
+        if self._guests.any():
+            part = length / (ROOMY * self._host_bond)
+            squeezed = (self._guests[i] | self._guests[j]) & (part < 1.0) & (part > EDGE / ROOMY)
+            stiffer = np.where(squeezed, np.exp(SQUEEZED * (1.0 - part)), 1.0)
+            blocks = blocks * stiffer[:, None, None]
+        return blocks
 
     @cached_property
     def _factor(self) -> SuperLU:
@@ -117,13 +142,12 @@ class _MovedSprings(SpringPreconditioner):
         self.positions[atom] = position
         self.cell, self.pbc, self._stiffness = base.cell, base.pbc, base._stiffness
         self._base, self._kept = base, {}
+        self._guests, self._host_bond = base._guests, base._host_bond
         i, j, vectors = base._bonds
         old = (i == atom) | (j == atom)
-        away, length = find_mic(self.positions - self.positions[atom], self.cell, self.pbc)
-        length[atom] = np.inf
-        near = np.flatnonzero(length <= BOND_TOLERANCE * length.min()) if len(length) > 1 else np.empty(0, np.int64)
+        near, away = _around(self.positions, atom, self.cell, self.pbc)
         here = np.full(len(near), atom)
-        new = (np.append(here, near), np.append(near, here), np.concatenate([away[near], -away[near]]))
+        new = (np.append(here, near), np.append(near, here), np.concatenate([away, -away]))
         self._bonds = (
             np.concatenate([i[~old], new[0]]),
             np.concatenate([j[~old], new[1]]),
@@ -131,11 +155,10 @@ class _MovedSprings(SpringPreconditioner):
         )
         # the change is a small matrix on the atom, its old neighbours and its new ones
         touched = np.unique(np.concatenate([[atom], i[old], near]))
-        place = np.full(len(length), -1)
+        place = np.full(len(self.positions), -1)
         place[touched] = np.arange(len(touched))
-        spring, transverse, _ = self._stiffness
         gained, lost = (
-            _dense(len(touched), place[first], place[second], _spring_blocks(bond, spring, transverse))
+            _dense(len(touched), place[first], place[second], self._blocks(first, second, bond))
             for first, second, bond in (new, (i[old], j[old], vectors[old]))
         )
         self._change = gained - lost
@@ -177,10 +200,28 @@ def _bonds(points: NDArray, cell: NDArray, pbc: NDArray) -> tuple[NDArray, NDArr
     return i[keep], j[keep], vectors[keep]
 
 
-def _spring_blocks(vectors: NDArray, spring: float, transverse: float) -> NDArray:
-    """Stiffness of each bond, eV/Å², shape (n_bonds, 3, 3)."""
-    unit = vectors / np.linalg.norm(vectors, axis=1)[:, None]
-    return spring * (transverse * np.eye(3) + (1.0 - transverse) * unit[:, :, None] * unit[:, None, :])
+def _all_bonds(
+    points: NDArray, cell: NDArray, pbc: NDArray, guests: NDArray[np.bool_]
+) -> tuple[tuple[NDArray, NDArray, NDArray], float]:
+    """Bonds of the host as if there were no guests, those of the guests, and the shortest bond of the host, Å."""
+    host = np.flatnonzero(~guests)
+    i, j, vectors = _bonds(points[host], cell, pbc)
+    shortest = float(np.linalg.norm(vectors, axis=1).min(initial=np.inf))
+    i, j = host[i], host[j]
+    for atom in np.flatnonzero(guests):
+        near, away = _around(points, int(atom), cell, pbc)
+        here = np.full(len(near), atom)
+        i, j = np.concatenate([i, here, near]), np.concatenate([j, near, here])
+        vectors = np.concatenate([vectors, away, -away])
+    return (i, j, vectors), shortest
+
+
+def _around(points: NDArray, atom: int, cell: NDArray, pbc: NDArray) -> tuple[NDArray, NDArray]:
+    """Atoms that have a bond with one atom, and the vectors to them."""
+    away, length = find_mic(points - points[atom], cell, pbc)
+    length[atom] = np.inf
+    near = np.flatnonzero(length <= BOND_TOLERANCE * length.min()) if len(length) > 1 else np.empty(0, np.int64)
+    return near, away[near]
 
 
 def _dense(n: int, i: NDArray, j: NDArray, blocks: NDArray) -> NDArray:
@@ -191,10 +232,7 @@ def _dense(n: int, i: NDArray, j: NDArray, blocks: NDArray) -> NDArray:
     return matrix.transpose(0, 2, 1, 3).reshape(3 * n, 3 * n)
 
 
-def _matrix(
-    n: int, i: NDArray, j: NDArray, vectors: NDArray, spring: float, transverse: float, diagonal: float
-) -> csc_matrix:
-    blocks = _spring_blocks(vectors, spring, transverse)
+def _matrix(n: int, i: NDArray, j: NDArray, blocks: NDArray, diagonal: float) -> csc_matrix:
     axis = np.arange(3)
     row = np.broadcast_to(3 * i[:, None, None] + axis[None, :, None], blocks.shape)
     column = np.broadcast_to(3 * j[:, None, None] + axis[None, None, :], blocks.shape)
@@ -217,13 +255,18 @@ def spring_preconditioner(
     spring: float,
     transverse: float,
     diagonal: float,
+    guests: ArrayLike = (),
 ) -> SpringPreconditioner:
     """Return the :class:`SpringPreconditioner` of these ideal positions, factorised once per process and lattice."""
     c, p = np.asarray(cell, dtype=float), np.asarray(pbc, dtype=bool)
-    key = (np.asarray(positions, dtype=float).tobytes(), c.tobytes(), p.tobytes(), spring, transverse, diagonal)
+    own = np.asarray(guests, dtype=np.int64)
+    arrays = (np.asarray(positions, dtype=float), c, p, own)
+    key = (*(a.tobytes() for a in arrays), spring, transverse, diagonal)
     found = _CACHE.pop(key, None)
     if found is None:
-        found = SpringPreconditioner(positions, c, p, spring=spring, transverse=transverse, diagonal=diagonal)
+        found = SpringPreconditioner(
+            positions, c, p, spring=spring, transverse=transverse, diagonal=diagonal, guests=own
+        )
     _CACHE[key] = found
     while len(_CACHE) > _CACHE_SIZE:
         _CACHE.popitem(last=False)

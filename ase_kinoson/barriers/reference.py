@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ase_kinoson.barriers.descent import UNSETTLED
 from ase_kinoson.barriers.source import JumpEnergies
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
@@ -25,6 +26,8 @@ FAILED = ("wrong-saddle", "not-converged", "timed-out", "calculator-failed", "un
 """Status of a jump whose rate is unknown because its search came to nothing."""
 BAD_LUCK = ("wrong-saddle", "not-converged", "timed-out", "calculator-failed")
 """Status of a jump that another search may still find, such as the one from its other end."""
+ROUNDING = 1e-5
+"""eV: paths that differ by less are one."""
 REVERSE_REJECTED = "reverse-rejected"
 """Status of a jump whose reverse, computed from its own state, was rejected."""
 
@@ -48,7 +51,7 @@ class Barriers:
     status : ndarray of str, shape (n_states, J)
         ``"ok"``, ``"none"`` where no jump exists, ``"not-computed"`` where it was not asked for, or why it is rejected.
     reasons : mapping of (state, jump) to str
-        The reason of each rejection, in words.
+        The reason of each rejection, in words, and what is not settled where a barrier is :attr:`unsettled`.
     force_calls : ndarray of int, shape (n_states, J)
         All of a jump: end state, ways up, checks, prefactors; the initial states' are in
         ``settings["force_calls_initial"]``.
@@ -61,7 +64,8 @@ class Barriers:
         Geometric mean of the Vineyard prefactors of each jump and its reverse, s⁻¹; NaN where unknown. None where one
         attempt frequency serves all.
     descents : ndarray of str, shape (n_states, J), or None
-        Where the ways down from each saddle lead: one of ``ase_kinoson.barriers.hop.DESCENTS``. None where unknown.
+        Where the ways down from each saddle lead: one of ``ase_kinoson.barriers.hop.DESCENTS``; ``"unsettled"`` where
+        the barrier is that of the highest saddle known. None where unknown.
     wall_s : ndarray, shape (n_states, J), or None
         Time that each search took, s. None where unknown.
     """
@@ -176,6 +180,8 @@ class Barriers:
                 )
         calls = np.zeros((n, n_jumps)) if force_calls is None else _array("force_calls", force_calls, (n, n_jumps))
         forces = np.full((n, n_jumps), np.nan) if fmax is None else _array("fmax", fmax, (n, n_jumps))
+        marks = np.asarray("not-checked" if descents is None else descents).astype("U12")
+        marks = np.broadcast_to(marks, (n, n_jumps)) if descents is None else marks.reshape(n, n_jumps)
         made = cls(
             states,
             network,
@@ -184,12 +190,12 @@ class Barriers:
             start,
             end,
             state_of,
-            {key: text for key, text in (reasons or {}).items() if not valid[key]},
+            {key: text for key, text in (reasons or {}).items() if not valid[key] or (marks == UNSETTLED)[key]},
             calls.astype(np.int64),
             forces,
             dict(settings or {}),
             None if attempt_frequency is None else _array("attempt_frequency", attempt_frequency, (n, n_jumps)),
-            None if descents is None else np.asarray(descents).astype("U12").reshape(n, n_jumps),
+            None if descents is None else marks,
             None if wall_s is None else _array("wall_s", wall_s, (n, n_jumps)),
         )
         return made._reject_reverses()
@@ -198,28 +204,36 @@ class Barriers:
         """Treat a jump and its reverse alike where both states are in the set: rates stay symmetric.
 
         A search that merely failed takes the path that the search from the other end found; where an end is not stable,
-        the reverse is rejected too.
+        the reverse is rejected too. Of two paths the settled one counts; if neither is, the higher one.
         """
         rows = self._row_of
         forward, backward, status = self.barrier.copy(), self.reverse_barrier.copy(), self.status.copy()
         final = self.energy_final.copy()
         frequency = None if self.attempt_frequency is None else self.attempt_frequency.copy()
+        marks = None if self.descents is None else self.descents.copy()
         reasons, taken = dict(self.reasons), []
         s, network = self.states, self.network
-        for n, k in np.argwhere(~np.isin(self.status, ["ok", NO_JUMP, NOT_COMPUTED, REVERSE_REJECTED])):
+        unsure = self.unsettled
+        for n, k in np.argwhere(
+            ~np.isin(self.status, ["ok", NO_JUMP, NOT_COMPUTED, REVERSE_REJECTED]) | unsure
+        ).tolist():
             after, carrier = network.apply(s.occupations[[n]], s.carriers[[n]], [k])
             back = int(network.reverse[network.basis_of(s.carriers[[n]])[0], k])
             for m in rows.get((_key(after[0]), int(carrier[0])), ()):
                 if status[m, back] != "ok":
                     continue
-                if self.status[n, k] in BAD_LUCK:
-                    if status[n, k] != "ok":
+                if unsure[n, k] or self.status[n, k] in BAD_LUCK:
+                    higher = forward[m, back] + backward[m, back] > forward[n, k] + backward[n, k] + ROUNDING
+                    if status[n, k] != "ok" or (unsure[n, k] and (not unsure[m, back] or higher)):
                         status[n, k], forward[n, k], backward[n, k] = "ok", backward[m, back], forward[m, back]
                         final[n, k] = self.energy_initial[n] + forward[n, k] - backward[n, k]
                         if frequency is not None:
                             frequency[n, k] = frequency[m, back]
-                        reasons.pop((int(n), int(k)), None)
-                        taken.append([int(n), int(k)])
+                        reasons.pop((n, k), None)
+                        if marks is not None and self.descents is not None:
+                            marks[n, k] = self.descents[m, back]
+                            reasons |= {(n, k): reasons[m, back]} if (m, back) in reasons else {}
+                        taken.append([n, k])
                     continue
                 status[m, back] = REVERSE_REJECTED
                 forward[m, back] = backward[m, back] = np.inf
@@ -234,6 +248,7 @@ class Barriers:
             reasons=reasons,
             settings=settings,
             attempt_frequency=frequency,
+            descents=marks,
         )
 
     # -- what is known --------------------------------------------------------------------------------------------
@@ -242,6 +257,19 @@ class Barriers:
     def valid(self) -> NDArray[np.bool_]:
         """Marks jumps that have a barrier, shape (n_states, J)."""
         return self.status == "ok"
+
+    @cached_property
+    def unsettled(self) -> NDArray[np.bool_]:
+        """Marks barriers of the highest saddle known, where it is not settled that none is higher, shape (n_states, J).
+
+        The way behind a basin beside the ends could not be found, or only an upper bound of the saddle is known.
+        """
+        return self.valid & (self.descents == UNSETTLED) if self.descents is not None else np.zeros_like(self.valid)
+
+    @property
+    def n_unsettled(self) -> int:
+        """Number of barriers that are :attr:`unsettled`."""
+        return int(self.unsettled.sum())
 
     @cached_property
     def delta_e(self) -> NDArray[np.float64]:
@@ -312,7 +340,8 @@ class Barriers:
 
     def __repr__(self) -> str:
         lost = sum(self.n_rejected.values())
-        return f"Barriers({len(self)} states, {self.n_barriers} barriers, {lost} rejected)"
+        unsure = f", {self.n_unsettled} unsettled" if self.n_unsettled else ""
+        return f"Barriers({len(self)} states, {self.n_barriers} barriers, {lost} rejected{unsure})"
 
     # -- looking up -----------------------------------------------------------------------------------------------
 

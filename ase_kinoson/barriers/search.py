@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ase_kinoson.barriers.checks import Check, Checks, same_point
 from ase_kinoson.barriers.hop import Hop, StateResult
@@ -44,13 +46,33 @@ class Search(Checks):
         begin = Relaxation(state.positions, state.energy, state.fmax, 0, True)
         gate = springs.moved(hop.mover, host.positions[hop.mover] + 0.5 * hop.displacement)
         path = JumpPath(hop, begin, end, ideal, gate)
+        self.open_ends: list[tuple[Relaxation, Check]] = []
+        try:
+            status, reason = self.ways_up(path)
+        except LimitReachedError as error:
+            if not self.open_ends:
+                raise
+            status, reason = error.status, str(error)
+        if status == "ok" or not self.open_ends or settings.side_basin == "reject":
+            return status, reason
+        top, check = max(self.open_ends, key=lambda known: (known[1].n_unstable == 1, known[0].energy))
+        self.record(top, replace(check, unsettled=check.unsettled or reason))
+        reason = check.unsettled or reason
+        self.path.append(f"kept: the highest saddle known, {top.energy - state.energy:.4f} eV; {reason}")
+        return self.accept(path, top)[0], reason
+
+    def ways_up(self, path: JumpPath) -> tuple[str, str]:
+        """Climb rung after rung until a saddle passes; those that belong to the jump but leave a question are kept."""
+        host, settings = self.host, self.settings
         status, reason = "not-converged", "no saddle search is allowed by the settings"
         rungs = deque(self.ladder(path))
         refused: list[tuple[Relaxation, str]] = []
-        on_ridge = False
+        ridges: list[Relaxation] = []
+        spare: list[tuple[Relaxation, Check]] = []
+        highest_end = max(path.begin.energy, path.end.energy)
         while rungs:
             label, run = rungs.popleft()
-            self.watch(host.positions + 0.5 * (ideal - host.positions), path)
+            self.watch(host.positions + 0.5 * (path.ideal - host.positions), path)
             found, problem = self.attempt(label, run)
             if found is None:
                 status, reason = problem
@@ -60,32 +82,66 @@ class Search(Checks):
                 reason = f"{label}: largest force {found.fmax:.3g} eV/Å, {settings.fmax_saddle:.3g} asked"
                 continue
             again = next((text for old, text in refused if same_point(old, found)), "")
-            wrong = again or self.check_saddle(path, found)
+            wrong, top = again or self.check_saddle(path, found), found
             try:
                 check = Check(wrong) if wrong or not settings.verify else self.verify(path, found)
                 if not check.wrong:
-                    found, check = self.beyond(path, found, check)
+                    self.open_ends.append((found, check))  # a limit may end the search behind it
+                    top, check = self.beyond(path, found, check)
             except CalculatorFailedError as error:  # nothing is known of this saddle: it may be found, and pass, again
                 status, reason = "calculator-failed", f"{label}: the check of the saddle: {error}{self.renew()}"
                 self.path[-1] += "; the calculator failed in the check of the saddle"
                 continue
-            self.known |= {
-                "energy_saddle": found.energy,
-                "fmax_saddle": found.fmax,
-                "saddle_positions": found.positions,
-                **(check if settings.verify else Check(checked=False)).fields(),
-            }
-            if not check.wrong:
-                return self.accept(path, found)
-            if check.off_ridge is not None and check.mode is not None and not on_ridge:
-                on_ridge = True
-                start = found.positions + _PUSH * check.off_ridge / np.sqrt((check.off_ridge**2).sum(axis=1).max())
-                rungs.appendleft((_OFF_RIDGE, partial(self.climb, start, check.mode, path.gate)))
-            status, reason = check.status, f"{label}: {check.wrong}"
-            self.path[-1] += f"; {status.replace('-', ' ')}: {'the same again' if again else check.wrong}"
-            if status != "calculator-failed":
-                refused.append((found, check.wrong))
+            self.record(top, check if settings.verify else Check(checked=False))
+            wrong = check.wrong or check.unsettled
+            if not wrong:
+                return self.accept(path, top)
+            if check.unsettled:
+                self.open_ends[-1] = (top, check)
+            if check.off_ridge is not None and check.mode is not None:
+                rungs.extendleft([] if ridges else self.off_ridge(path, found, check.off_ridge, check.mode))
+                ridges.append(found)
+            status, reason = check.status, f"{label}: {wrong}"
+            verdict = "unsettled" if check.unsettled else status.replace("-", " ")
+            self.path[-1] += f"; {verdict}: {'the same again' if again else wrong}"
+            refused.append((found, wrong))
+            if found is self.top_of_band and not self.check_saddle(path, found):
+                spare.append((found, replace(check, wrong="", unsettled=f"top of a band, an upper bound; {wrong}")))
+            if found.energy < highest_end and not self.check_geometry(path, found, settings.between):
+                known = Check(unsettled=f"the higher end is the highest point known; of the saddle, {wrong}")
+                spare.append((replace(found, energy=highest_end), known))
+        if not self.open_ends:
+            self.open_ends = self.bounds(path, ridges) or spare
         return status, reason
+
+    def bounds(self, path: JumpPath, ridges: list[Relaxation]) -> list[tuple[Relaxation, Check]]:
+        """Keep ridges that lead to both ends: upper bounds of a barrier whose saddle was not found."""
+        found = []
+        for ridge in ridges:
+            try:
+                check = self.verify(path, ridge, ridge=True)
+            except CalculatorFailedError as error:
+                check = Check(f"the calculator failed: {error}{self.renew()}")
+            self.path.append(f"ways down from the ridge: {check.wrong or 'to both ends'}")
+            found += [] if check.wrong else [(ridge, check)]
+        return found
+
+    def record(self, saddle: Relaxation, check: Check) -> None:
+        """Note a saddle and what its check says."""
+        self.known |= {
+            "energy_saddle": saddle.energy,
+            "fmax_saddle": saddle.fmax,
+            "saddle_positions": saddle.positions,
+            **check.fields(),
+        }
+
+    def off_ridge(
+        self, path: JumpPath, found: Relaxation, aside: NDArray[np.float64], mode: NDArray[np.float64]
+    ) -> list[tuple[str, Callable[[], Relaxation]]]:
+        """Ways from a ridge to the saddles on either side of it."""
+        push = aside * (_PUSH / np.sqrt((aside**2).sum(axis=1).max()))
+        starts = ((_OFF_RIDGE, found.positions + push), (f"{_OFF_RIDGE}, other side", found.positions - push))
+        return [(label, partial(self.climb, start, mode, path.gate)) for label, start in reversed(starts)]
 
     def ladder(self, path: JumpPath) -> list[tuple[str, Callable[[], Relaxation]]]:
         """Ways up, cheapest first."""

@@ -27,6 +27,8 @@ __all__ = ["STRAY", "JumpPath", "Steps"]
 
 STRAY = 0.1
 """The moving atom may stray this fraction of its way beyond either site during a climb."""
+_PATIENCE = 3
+"""How many times the usual force calls the last climb may take."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,7 @@ class Steps:
         self.path: list[str] = []
         self.known: dict[str, Any] = {}
         self.verify_calls = self.prefactor_calls = 0
+        self.top_of_band: Relaxation | None = None
 
     def attempt(self, label: str, run: Callable[[], Relaxation]) -> tuple[Relaxation | None, tuple[str, str]]:
         """Run one step, record it, and turn its failure into a status and a reason."""
@@ -151,12 +154,20 @@ class Steps:
         s = self.settings
         return lbfgs(self.forces, start, None, s.fmax_saddle, s.max_plain_calls, min(s.max_step, 0.1), tangent)
 
-    def band(self, begin: Relaxation, end: Relaxation) -> Relaxation:
-        """Many images, each with its calculator."""
+    def band(self, path: JumpPath) -> Relaxation:
+        """Many images, each with its calculator; where they do not converge, one climbs on from the highest."""
         assert self.make is not None
-        atoms = self.host.atoms()
-        forces = [CountedForces(atoms, self.make(), budget=self.budget) for _ in range(self.settings.band_images)]
-        return band_counted(forces, begin, end, self.settings.fmax_saddle, self.settings.max_band_steps)
+        s, atoms = self.settings, self.host.atoms()
+        forces = [CountedForces(atoms, self.make(), budget=self.budget) for _ in range(s.band_images)]
+        found = band_counted(forces, path.begin, path.end, s.fmax_saddle, s.max_band_steps)
+        if found.converged or not s.max_climb_calls:
+            self.top_of_band = found if found.converged else None
+            return found
+        assert found.mode is not None
+        calls = _PATIENCE * s.max_climb_calls
+        return mode_climb(
+            self.forces, found.positions, found.mode, path.gate, s.fmax_saddle, calls, s.max_step, accuracy=s.accuracy
+        )
 
     def climbs(
         self, path: JumpPath, starts: tuple[tuple[str, float], ...]
@@ -181,4 +192,4 @@ class Steps:
         """Return the last resort, where it is allowed."""
         if self.make is None or self.settings.band_images == 0 or self.settings.max_band_steps == 0:
             return []
-        return [("climbing-image band", partial(self.band, path.begin, path.end))]
+        return [("climbing-image band", partial(self.band, path))]

@@ -49,7 +49,7 @@ _KEYS = {
     "force_calls": ("Force calls", "including failed attempts, checks and prefactors", ""),
     "verify_calls": ("Checking calls", "force calls that checked the saddle", ""),
     "prefactor_calls": ("Prefactor calls", "force calls of the prefactors", ""),
-    "descents": ("Ways down", "'both-ends', 'side-basin' or 'not-checked'", ""),
+    "descents": ("Ways down", "'both-ends', 'side-basin', 'unsettled' or 'not-checked'", ""),
     "side_initial": ("Initial side basin", "energy of the minimum found instead of the initial state", "eV"),
     "side_final": ("Final side basin", "energy of the minimum found instead of the end state", "eV"),
     "n_unstable": ("Unstable directions", "directions that go down from the saddle; -1 if not checked", ""),

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ase_kinoson.barriers.model_file import same_lattice
+from ase_kinoson.barriers.model_file import order_of_jumps, same_lattice
 from ase_kinoson.crystal.alloy import Alloy
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
@@ -114,6 +114,8 @@ def training_sets(
 ) -> list[TrainingSet]:
     """Check sets of barriers of one lattice and give them common species codes.
 
+    Sets may have lattice constants of their own; they come back on the lattice of the first.
+
     Parameters
     ----------
     barriers
@@ -143,14 +145,16 @@ def training_sets(
     result: list[TrainingSet] = []
     shift = 0
     for one, factor in zip(given, factors, strict=True):
-        if one.network.fingerprint != first.fingerprint:
+        order = order_of_jumps(first, one.network)
+        if order is None or first.mechanism != one.network.mechanism:
             raise ModelError(
                 f"found sets of different jumps ({one.network!r} and {first!r}); expected one lattice and the same "
                 "jumps; fit one model for each"
             )
         own = one.states.supercell
+        # sets may have lattice constants of their own: all are written on the lattice of the first
         cell = own if own.alloy == alloy else Supercell(alloy, own.matrix)
-        network = one.network if one.network.supercell == cell else replace(one.network, supercell=cell)
+        network = first if first.supercell == cell else replace(first, supercell=cell)
         _, groups = np.unique(one.states.groups, return_inverse=True)
         codes = np.array([cell.species.index(s) for s in own.species], dtype=np.int8)
         states = replace(
@@ -161,9 +165,12 @@ def training_sets(
         )
         shift += int(groups.max(initial=-1)) + 1
         exists = network.targets(states.carriers) >= 0
-        barrier, delta = np.asarray(one.barrier, dtype=float), np.asarray(one.delta_e, dtype=float)
-        use = np.asarray(one.valid, dtype=bool) & exists & np.isfinite(barrier) & np.isfinite(delta)
-        weight = _checked(factor, use)
+        place = order[network.basis_of(states.carriers)]
+        barrier, delta, valid = (
+            np.take_along_axis(np.asarray(x), place, axis=1) for x in (one.barrier, one.delta_e, one.valid)
+        )
+        use = valid.astype(bool) & exists & np.isfinite(barrier) & np.isfinite(delta)
+        weight = _checked(factor, use, place)
         result.append(
             TrainingSet(
                 states,
@@ -181,12 +188,13 @@ def training_sets(
     return result
 
 
-def _checked(weights: ArrayLike | None, use: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _checked(weights: ArrayLike | None, use: NDArray[np.bool_], place: NDArray[np.int64]) -> NDArray[np.float64]:
     if weights is None:
         return np.ones(use.shape)
     w = np.asarray(weights, dtype=float)
     if w.shape != use.shape:
         raise BarrierError(f"found weights of shape {w.shape}; expected {use.shape} (states, jumps); give one per jump")
+    w = np.take_along_axis(w, place, axis=1)
     if not np.all(np.isfinite(w[use]) & (w[use] >= 0)):
         raise BarrierError(
             "found weights that are negative or not finite; expected numbers of at least 0; correct them"

@@ -16,9 +16,11 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from numpy.typing import ArrayLike, NDArray
 
+from ase_kinoson.crystal.interstitial_sites import site_positions, symmetry_copies
 from ase_kinoson.crystal.sublattice import VACANCY, Sublattice
-from ase_kinoson.crystal.symmetry import SpaceGroup, find_operations, find_standard, primitive_cell
+from ase_kinoson.crystal.symmetry import SpaceGroup, find_standard, primitive_cell
 from ase_kinoson.errors import KinosonWarning, StructureError
+from ase_kinoson.mson import Storable
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -29,7 +31,7 @@ __all__ = ["Alloy", "Sublattice"]
 
 
 @dataclass(frozen=True, eq=False)
-class Alloy:
+class Alloy(Storable):
     """A parent crystal with sublattices and their compositions.
 
     Make one with :meth:`from_structure`, :meth:`from_atoms` or :meth:`from_file`.
@@ -256,35 +258,41 @@ class Alloy:
                 )
         return alloy
 
-    def with_interstitials(self, species: str, sites: ArrayLike, *, name: str = "interstitial") -> Alloy:
+    def with_interstitials(self, species: str, sites: Any, *, name: str = "interstitial") -> Alloy:
         """Add a network of interstitial sites for one diffusing atom; the host then carries no vacancy.
 
         Parameters
         ----------
         species
             Symbol of the interstitial atom.
-        sites : array_like, shape (n, 3)
-            Scaled positions in the conventional cell; symmetry copies are added.
+        sites
+            A kind of site (``"octahedral"``, ``"tetrahedral"``; see :func:`find_interstitial_sites`), sites found by
+            that function, a list of either, or scaled positions in the conventional cell, shape (n, 3). Symmetry
+            copies are added.
 
         Returns
         -------
         Alloy
             A new alloy with the extra sublattice.
+
+        Raises
+        ------
+        StructureError
+            If the sites cannot be found, lie on atoms, or the alloy has interstitial sites already.
         """
+        if self.is_interstitial:
+            raise StructureError(
+                "found an alloy that has interstitial sites already; expected the host alone; give all sites in one "
+                "call, for example sites=['octahedral', 'tetrahedral']"
+            )
         if species not in atomic_numbers or species == VACANCY:
             raise StructureError(f"found interstitial species {species!r}; expected a chemical element; correct it")
-        cartesian = np.atleast_2d(np.asarray(sites, dtype=float)) @ (self.conventional @ self.cell)
+        cartesian = site_positions(self, sites) @ (self.conventional @ self.cell)
         start = cartesian @ np.linalg.inv(self.cell)
-        rotations, translations = find_operations(self.cell, self.scaled_positions, self.site_sublattice, 1e-3)
-        copies: list[NDArray] = []
-        for x in start:
-            for w, t in zip(rotations, translations, strict=True):
-                image = (w @ x + t + 1e-6) % 1.0 - 1e-6
-                known = np.array(copies).reshape(-1, 3) - image
-                if not np.any(np.linalg.norm((known - np.rint(known)) @ self.cell, axis=1) < 1e-2):
-                    copies.append(image)
+        orbits = symmetry_copies(self.cell, self.scaled_positions, self.site_sublattice, start, tolerance=1e-2)
+        copies = np.vstack(orbits)
         host = self.scaled_positions
-        gap = np.array(copies)[:, None] - host[None]
+        gap = copies[:, None] - host[None]
         nearest = np.linalg.norm((gap - np.rint(gap)) @ self.cell, axis=-1).min()
         if nearest < 0.3:
             raise StructureError(

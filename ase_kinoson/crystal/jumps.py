@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ase_kinoson.crystal.passages import open_passages
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.crystal.symmetry import PairOrbits
-from ase_kinoson.errors import MappingError, StructureError
+from ase_kinoson.errors import KinosonWarning, MappingError, StructureError
+from ase_kinoson.mson import Storable
 
 __all__ = ["JumpNetwork"]
 
@@ -21,7 +25,7 @@ NEAREST_TOLERANCE = 1.1
 
 
 @dataclass(frozen=True, eq=False)
-class JumpNetwork:
+class JumpNetwork(Storable):
     """Jumps of one carrier on a supercell.
 
     Jump ``k`` of a carrier on a site with basis index ``b`` is row ``[b, k]`` of the tables; where sites have fewer
@@ -66,7 +70,7 @@ class JumpNetwork:
         *,
         cutoff: float | None = None,
         mechanism: str | None = None,
-        sites: ArrayLike | None = None,
+        sites: Any = None,
         species: str | None = None,
     ) -> JumpNetwork:
         """Find the jumps between the mobile sites of a supercell.
@@ -77,12 +81,14 @@ class JumpNetwork:
             The supercell.
         cutoff
             All pairs up to this length jump, Å. Default: nearest neighbours (up to 10 % longer than the shortest
-            bond of
-            either end).
+            bond of either end; for interstitials of each pair of kinds of sites). Of these an interstitial makes no
+            jump that passes through an atom or over another site, and none that is squeezed where a detour over one
+            other site is wider: fcc octahedra then exchange through the tetrahedra, if both are given.
         mechanism
             ``"vacancy"`` or ``"interstitial"``; default: what the alloy holds.
-        sites : array_like, shape (n, 3), optional
-            With ``mechanism="interstitial"``: scaled positions of interstitial sites in the conventional cell, added to
+        sites
+            With ``mechanism="interstitial"``: the interstitial sites as in :meth:`Alloy.with_interstitials` (a kind
+            such as ``"octahedral"``, a list of kinds, or scaled positions in the conventional cell). They are added to
             the alloy; the states then live on ``jumps.supercell``.
         species
             Symbol of the interstitial atom; needed with ``sites``.
@@ -108,18 +114,29 @@ class JumpNetwork:
             )
         alloy = cell.alloy
         mobile = alloy.mobile_basis
-        reach = float(cutoff) if cutoff is not None else 1.5 * _longest_nearest(cell, mobile)
+        longer = 2.0 if alloy.is_interstitial else 1.5
+        reach = float(cutoff) if cutoff is not None else longer * _longest_nearest(cell, mobile)
         pairs = PairOrbits.find(
             alloy.space_group, alloy.cell, alloy.scaled_positions, alloy.pbc, reach + 1e-6, include=mobile
         )
         length = np.linalg.norm(pairs.vector, axis=1)
-        if cutoff is None and len(length):
+        if cutoff is not None or not len(length):
+            keep = np.ones(len(length), dtype=bool)
+        elif alloy.is_interstitial:
+            keep = open_passages(alloy, pairs, tolerance=NEAREST_TOLERANCE)
+        else:
             nearest = np.array([length[pairs.start == b].min(initial=np.inf) for b in range(alloy.n_basis)])
             keep = length <= NEAREST_TOLERANCE * np.maximum(nearest[pairs.start], nearest[pairs.partner])
-        else:
-            keep = np.ones(len(length), dtype=bool)
         network = cls._from_rows(cell, pairs, np.flatnonzero(keep))
         network._check_images()
+        if cutoff is None and alloy.is_interstitial and network.n_open_directions < network.dimension:
+            warnings.warn(
+                f"the jumps between nearest {'/'.join(s.name for s in alloy.sublattices if s.interstitial)} sites lead "
+                f"on in {network.n_open_directions} of {network.dimension} directions; the diffusivity across is zero; "
+                "pass cutoff= (Å) for longer jumps, or further kinds of sites",
+                KinosonWarning,
+                stacklevel=2,
+            )
         return network
 
     @classmethod
@@ -203,6 +220,25 @@ class JumpNetwork:
     def dimension(self) -> int:
         """Number of periodic directions d."""
         return self.supercell.alloy.dimension
+
+    @cached_property
+    def n_open_directions(self) -> int:
+        """Number of independent directions in which jumps lead on without end: 1 for a channel, 2 for a layer."""
+        parent, best = np.full(self.supercell.alloy.n_basis, -1), 0
+        offset = np.zeros((len(parent), 3), dtype=np.int64)
+        for seed in np.flatnonzero(self.exists.any(axis=1)):
+            if parent[seed] >= 0:
+                continue
+            parent[seed], stack, loops = seed, [int(seed)], []
+            while stack:
+                b = stack.pop()
+                for t, n in zip(self.target_basis[b][self.exists[b]], self.target_cell[b][self.exists[b]], strict=True):
+                    if parent[t] < 0:
+                        parent[t], offset[t] = seed, offset[b] + n
+                        stack.append(int(t))
+                    loops.append(offset[b] + n - offset[t])  # the cell to which a way around leads
+            best = max(best, int(np.linalg.matrix_rank(np.array(loops))))
+        return best
 
     @cached_property
     def projector(self) -> NDArray[np.float64]:

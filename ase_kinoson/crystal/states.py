@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.errors import StatesError
+from ase_kinoson.mson import Storable
 
 __all__ = ["ENSEMBLES", "States"]
 
@@ -25,7 +26,7 @@ neither."""
 
 
 @dataclass(frozen=True, eq=False)
-class States:
+class States(Storable):
     """Occupations of a supercell that holds one carrier.
 
     Attributes

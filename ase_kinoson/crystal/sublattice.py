@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ase_kinoson.mson import Storable
+
 __all__ = ["VACANCY", "Sublattice"]
 
 VACANCY = "X"
@@ -11,7 +13,7 @@ VACANCY = "X"
 
 
 @dataclass(frozen=True)
-class Sublattice:
+class Sublattice(Storable):
     """Sites of the parent crystal that share one average composition.
 
     Attributes

@@ -13,12 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from ase_kinoson.crystal.alloy import Alloy
 from ase_kinoson.crystal.mapping import Mapped, map_atoms, minimum_image
 from ase_kinoson.errors import MappingError, StructureError
+from ase_kinoson.mson import Storable
 
 __all__ = ["Mapped", "Supercell"]
 
 
 @dataclass(frozen=True, eq=False)
-class Supercell:
+class Supercell(Storable):
     """A periodic cell of the parent lattice.
 
     Sites are numbered ``cell_index * n_basis + basis_site``.

@@ -242,6 +242,28 @@ class KineticMonteCarlo:
 
     # -- what was measured ----------------------------------------------------------------------------------------
 
+    def last_jumps(self) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Which atom of each walker jumped last, named by the site where it started, and by which vector.
+
+        Returns
+        -------
+        atoms : ndarray of int, shape (n_walkers,)
+        vectors : ndarray, shape (n_walkers, 3)
+            Å.
+
+        Raises
+        ------
+        KinosonError
+            If there was no jump yet, or single atoms are not told apart.
+        """
+        if self._atom_seen is None or self.n_jumps == 0:
+            raise KinosonError(
+                f"found {self.n_jumps} jumps and follow_atoms={self.follow_atoms}; expected at least one jump of atoms "
+                "that are told apart; call run() with follow_atoms=True"
+            )
+        seen = (self.n_jumps - 1) % WINDOW
+        return self._atom_seen[seen].copy(), self._vectors[self._kind_seen[seen]]
+
     def expected_squares(self) -> NDArray[np.float64]:
         """Σ_k p_k δx_k ⊗ δx_k of the moving species, mean over the states visited, shape (n_walkers, n_species, 3, 3).
 

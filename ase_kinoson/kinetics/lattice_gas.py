@@ -45,7 +45,7 @@ class SpeciesRates:
     Parameters
     ----------
     rates : mapping
-        Rate of each species, s⁻¹.
+        Rate of each species, s⁻¹; 0 for atoms that never move (obstacles).
     """
 
     rates: Mapping[str, float]

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,7 @@ class RelaxedEnergies:
                 "returns a calculator, or an energy model; pass for example EMT"
             )
 
-    def __enter__(self) -> RelaxedEnergies:
+    def __enter__(self) -> Self:
         self._workers.__enter__()
         if self._model is not None:
             return self

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.errors import StatesError
+from ase_kinoson.mson import Storable
 
 __all__ = ["ShortRangeOrder", "warren_cowley"]
 
@@ -19,7 +20,7 @@ SAME_DISTANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class ShortRangeOrder:
+class ShortRangeOrder(Storable):
     """Warren–Cowley parameters α_ab = 1 − P_ab/(c_a c_b), weighted over states.
 
     P_ab is the probability that the two sites of a pair of atoms of a shell hold a and b (in this order), c the

@@ -66,8 +66,7 @@ def reweight(states: States, reference_energies: ArrayLike, temperature_K: float
     if states.temperature_K is not None and abs(states.temperature_K - temperature_K) > 1e-6:
         raise StatesError(
             f"found temperature_K={temperature_K} for states drawn at {states.temperature_K} K; expected the "
-            f"same; draw states at each "
-            "temperature"
+            "same; draw states at each temperature, or carry these over with pool_states()"
         )
     known = np.isfinite(reference)
     if not known.any():

@@ -34,6 +34,7 @@ from ase_kinoson.kinosons.active_rounds import ActiveRound, Rounds
 from ase_kinoson.kinosons.candidates import Candidates
 from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.statistics import Quantity
+from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
 from ase_kinoson.kinosons.verdict import check_temperature
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
@@ -142,7 +143,7 @@ def active_barriers(
     max_barriers: int | None = None,
     reweight: bool | None = None,
     attempt_frequency: float = DEFAULT_ATTEMPT_FREQUENCY,
-    vacancy_fraction: float | None = None,
+    vacancy_fraction: float | VacancyFraction | None = None,
     costs: tuple[float, float] | None = None,
     store: str | Path | None = None,
     executor: Executor | None = None,

@@ -18,6 +18,7 @@ from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.result import BOUND, ESTIMATE, Transport
 from ase_kinoson.kinosons.statistics import Bootstrap
 from ase_kinoson.kinosons.table import KinosonTable
+from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
 from ase_kinoson.kinosons.verdict import heavy_share
 
 __all__ = ["assemble"]
@@ -33,7 +34,7 @@ def assemble(
     *,
     kind: str,
     temperature_K: float | None,
-    vacancy_fraction: float | None,
+    vacancy_fraction: float | VacancyFraction | None,
     drift: EnergyDrift | None,
     n_rejected: int,
     relaxation: Relaxation | None,

@@ -17,6 +17,7 @@ from ase_kinoson.kinetics.rates import Rates
 from ase_kinoson.kinosons.coefficients import Composition
 from ase_kinoson.kinosons.functional import jump_terms
 from ase_kinoson.kinosons.relaxation import Relaxation
+from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction, fraction_at
 from ase_kinoson.units import ANGSTROM2_PER_S_TO_M2_PER_S, DEFAULT_ATTEMPT_FREQUENCY, thermal_energy
 
 __all__ = ["Candidates", "Forecast", "Known"]
@@ -79,7 +80,7 @@ class Candidates:
         *,
         reweighted: bool,
         attempt_frequency: float,
-        vacancy_fraction: float | None,
+        vacancy_fraction: float | VacancyFraction | None,
     ) -> Candidates:
         """Evaluate the relaxed displacements of all jumps of a pool."""
         if reweighted and (pool.model_energies is None or pool.ensemble != "equilibrium"):
@@ -101,9 +102,11 @@ class Candidates:
         moved = terms.displacement[:, :, composition.index].sum(axis=2)
         found = [np.einsum("nkx,xy,nky->nk", moved, projector, moved)]
         vacancy = network.mechanism == "vacancy"
+        given = fraction_at(vacancy_fraction, temperature_K)
+        cv = 1.0 if given is None else float(given[0])
         for index, share in zip(composition.index, composition.fractions, strict=True):
             own = np.einsum("nkxy,xy->nk", terms.tracer[:, :, index], projector)
-            found.append(own * ((vacancy_fraction or 1.0) / share if vacancy else 1.0))
+            found.append(own * (cv / share if vacancy else 1.0))
         scale = attempt_frequency / (2 * d) * ANGSTROM2_PER_S_TO_M2_PER_S
         return cls(
             states,

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
-from ase_kinoson.errors import KinosonError
 from ase_kinoson.kinosons.statistics import Quantity
+from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction, fraction_at
 from ase_kinoson.units import ANGSTROM2_PER_S_TO_M2_PER_S, EV_IN_JOULE, thermal_energy
 
 __all__ = ["Averages", "Composition", "coefficients", "onsager_scale", "site_volume"]
@@ -58,8 +58,14 @@ class Averages:
         """The same with y = 0."""
         return self.collective_bare.sum(axis=(1, 2))
 
-    def quantity(self, rows: NDArray, *, scale: float = 1.0, unit: str, kind: str) -> Quantity:
-        """Make a number with its error from a value and its resamples, shape (1 + n_resamples, ...)."""
+    def quantity(
+        self, rows: NDArray, *, scale: float = 1.0, relative_error: float = 0.0, unit: str, kind: str
+    ) -> Quantity:
+        """Make a number with its error from a value and its resamples, shape (1 + n_resamples, ...).
+
+        ``relative_error`` is that of ``scale``; it is independent of the averages and added in quadrature. Nothing
+        stays exact with it.
+        """
         value = np.asarray(rows[0], dtype=float) * scale
         if self.exact:
             error = np.zeros_like(value)
@@ -67,6 +73,9 @@ class Averages:
             error = np.full_like(value, np.nan)
         else:
             error = np.asarray(rows[1:].std(axis=0, ddof=1)) * abs(scale)
+        if relative_error > 0:
+            error = np.hypot(error, np.abs(value) * relative_error)
+            kind = "estimate" if kind == "exact" else kind
         if value.ndim == 0:
             return Quantity(float(value), float(error), unit, kind)
         return Quantity(value, error, unit, kind)
@@ -110,7 +119,7 @@ def coefficients(
     kind: str,
     off_diagonal: str | None = None,
     temperature_K: float | None,
-    vacancy_fraction: float | None,
+    vacancy_fraction: float | VacancyFraction | None,
 ) -> dict[str, Any]:
     """Return the coefficients of a :class:`Transport` by the names of its attributes.
 
@@ -133,15 +142,19 @@ def coefficients(
     ------
     KinosonError
         If ``vacancy_fraction`` is no site fraction.
+
+    Notes
+    -----
+    The error of c_v enters D*_a and L_ab, all of them alike: it drops out of their ratios. D_v, Λ_ab and correlation
+    factors do not know c_v.
     """
     d = network.dimension
     vacancy = network.mechanism == "vacancy"
-    if vacancy_fraction is not None and not 0 < vacancy_fraction <= 1:
-        raise KinosonError(
-            f"found vacancy_fraction={vacancy_fraction}; expected a site fraction above 0 and at most 1; correct it"
-        )
-    per_cv = vacancy and vacancy_fraction is None
-    cv = 1.0 if not vacancy or vacancy_fraction is None else float(vacancy_fraction)
+    atoms = dict(zip(composition.species, composition.fractions / composition.fractions.sum(), strict=True))
+    given = fraction_at(vacancy_fraction, temperature_K, atoms)
+    per_cv = vacancy and given is None
+    cv = float(given[0]) if given and vacancy else 1.0
+    doubt = float(given[0].error) / cv if given and vacancy else 0.0
     unit = "m^2/s per c_v" if per_cv else "m^2/s"
     si = ANGSTROM2_PER_S_TO_M2_PER_S
 
@@ -161,8 +174,8 @@ def coefficients(
         for a, symbol in enumerate(composition.species):
             share = cv / composition.fractions[a] * si if vacancy else si
             own, bare = averages.tracer[:, a], averages.tracer_bare[:, a]
-            tracer_d[symbol] = make(scalar(own), scale=share, unit=unit, kind=kind)
-            tracer_tensor[symbol] = make(tensor(own), scale=share, unit=unit, kind=kind)
+            tracer_d[symbol] = make(scalar(own), scale=share, relative_error=doubt, unit=unit, kind=kind)
+            tracer_tensor[symbol] = make(tensor(own), scale=share, relative_error=doubt, unit=unit, kind=kind)
             factor[symbol] = make(ratio(scalar(own), scalar(bare)), unit="1", kind=kind)
     pairs = scalar(averages.collective)
     bare_pairs = scalar(averages.collective_bare)
@@ -175,13 +188,16 @@ def coefficients(
         onsager = make(
             pairs,
             scale=cv * onsager_scale(network, temperature_K),
+            relative_error=doubt,
             unit=("1/(m J s)" if d == 3 else "1/(J s)" if d == 2 else "m/(J s)") + (" per c_v" if per_cv else ""),
             kind=mixed,
         )
     return {
         "species": composition.species,
         "temperature_K": temperature_K,
-        "vacancy_fraction": vacancy_fraction,
+        "vacancy_fraction": None if given is None else float(given[0]),
+        "vacancy_fraction_error": 0.0 if given is None else float(given[0].error),
+        "vacancy_fraction_source": "" if given is None else given[1],
         "vacancy_diffusivity": make(own, scale=si, unit="m^2/s", kind=kind),
         "vacancy_diffusivity_tensor": make(tensor(averages.vacancy), scale=si, unit="m^2/s", kind=kind),
         "tracer_diffusivity": tracer_d,

@@ -71,11 +71,11 @@ class CorrectedTransport(Transport):
         rungs = self.ladder.rungs[name]
         return float(rungs.tail / rungs.value[rungs.chosen])
 
-    def as_dict(self) -> dict[str, Any]:
+    def numbers(self) -> dict[str, Any]:
         """Every number with unit, error and kind, ready for JSON."""
         assert self.ladder is not None and self.diagnosis is not None
         return {
-            **super().as_dict(),
+            **super().numbers(),
             "ladder": {name: _rungs_dict(r) for name, r in self.ladder.rungs.items()},
             "ladder_jumps": self.ladder.n_jumps,
             "continued_jumps": self.ladder.n_continued,
@@ -126,7 +126,7 @@ def finish(
         kind=kind,
         off_diagonal=ESTIMATE if kind == BOUND else None,
         temperature_K=result.temperature_K,
-        vacancy_fraction=result.vacancy_fraction,
+        vacancy_fraction=result.given_fraction,
     )
     looseness = _looseness(ladder, result.composition, network)
     kept = {f.name: getattr(result, f.name) for f in fields(Transport)}

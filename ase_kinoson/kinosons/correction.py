@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonError, StatesError
 from ase_kinoson.kinetics.rates import Rates, RateSource
@@ -94,12 +95,12 @@ def correct(
         raise KinosonError(f"found n_trajectories={n_trajectories}; expected at least 1; raise it")
     if "attempt_frequency" not in result.settings:
         raise KinosonError("found a result that transport() did not make; expected one; evaluate states with it first")
-    if result.ensemble == "quenched":
+    network = network_of(result)
+    if result.ensemble == "quenched" and "quenched" not in _kept(network):
         raise StatesError(
             "found a result of the quenched ensemble; expected the equilibrium one: atoms move along trajectories, and "
             "frozen ones have no ladder; use the bound"
         )
-    network = network_of(result)
     temperature_K = result.temperature_K
     rates = Rates.of(
         model,
@@ -118,6 +119,7 @@ def correct(
             method="monte-carlo",
             model=rates.source,
             temperature_K=rates.temperature_K or 300.0,
+            ensemble="quenched" if result.ensemble == "quenched" else "equilibrium",
             seed=int(np.random.SeedSequence([int(seed), 7]).generate_state(1)[0]),
             progress=progress,
         )
@@ -126,7 +128,7 @@ def correct(
             f"found states on {start.supercell.n_sites} sites; expected the supercell of the result, "
             f"{network.supercell.n_sites} sites; sample them on it"
         )
-    elif start.ensemble != "equilibrium" and getattr(rates.source, "energy", None) is not None:
+    elif start.ensemble not in _kept(network) and getattr(rates.source, "energy", None) is not None:
         raise StatesError(
             f"found {start.ensemble} states; expected equilibrium states of the model, whose energies differ; use "
             "sample_states(..., method='monte-carlo', model=model)"
@@ -238,17 +240,22 @@ def _on_states(result: Transport, rates: Rates, n_resamples: int) -> tuple[NDArr
     return collective, tracer, bare
 
 
+def _kept(network: JumpNetwork) -> tuple[str, ...]:
+    """Ensembles that trajectories keep: an interstitial leaves the arrangement of its host as it is."""
+    return ("equilibrium", "quenched") if network.mechanism == "interstitial" else ("equilibrium",)
+
+
 def _of_model(states: States, rates: Rates) -> str:
     """``"equilibrium"``: states of the model as they are; ``"drawn"``: of the model, but reweighted; else ``""``."""
     energy = getattr(rates.source, "energy", None)
-    if states.ensemble not in ("equilibrium", "random"):
+    if states.ensemble not in ("random", *_kept(rates.network)):
         return ""
     if energy is None:
         # all states of a gas are alike: random ones are its equilibrium
         flat = hasattr(rates.source, "energy") or isinstance(rates.source, RateSource)
         other = states.model_energies is not None and float(np.std(states.model_energies)) > 1e-6
         return "equilibrium" if flat and not other and not states.report.get("reweighted") else ""
-    if states.model_energies is None or states.ensemble != "equilibrium":
+    if states.model_energies is None or states.ensemble == "random":
         return ""
     if states.temperature_K not in (None, rates.temperature_K):
         return ""

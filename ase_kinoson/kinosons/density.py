@@ -40,6 +40,7 @@ from ase_kinoson.kinosons.temperature_curves import (
     reweighted_curve,
 )
 from ase_kinoson.kinosons.temperature_models import TemperatureFits, fit_temperature_models
+from ase_kinoson.mson import Storable
 from ase_kinoson.units import thermal_energy
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ OVER = {"barrier": "eV", "log_kinoson": "unit of ln κ", "displacement": "Å"}
 
 
 @dataclass(frozen=True, eq=False)
-class KinosonDensity:
+class KinosonDensity(Storable):
     """Kinosons of one coefficient as a distribution.
 
     Attributes

@@ -285,11 +285,12 @@ def interdiffusion(result: Transport, thermodynamic_factor: float | tuple[float,
         )
     cv = result.vacancy_fraction
     unit = "m^2/s per c_v" if cv is None else "m^2/s"
+    doubt = 0.0 if cv is None else result.vacancy_fraction_error / cv
     scale = phi * (1.0 if cv is None else cv) * ANGSTROM2_PER_S_TO_M2_PER_S
     intrinsic, _, x = _binary(own)
 
     def make(rows: NDArray) -> Quantity:
-        found = own.averages.quantity(rows, scale=scale, unit=unit, kind=own.kind)
+        found = own.averages.quantity(rows, scale=scale, relative_error=doubt, unit=unit, kind=own.kind)
         if error == 0.0:
             return found
         spread = float(np.hypot(float(found.error), abs(float(found.value)) * error / phi))

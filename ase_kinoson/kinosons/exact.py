@@ -20,6 +20,7 @@ from ase_kinoson.kinosons.assembly import assemble
 from ase_kinoson.kinosons.functional import JumpTerms, bare_displacements
 from ase_kinoson.kinosons.result import EXACT, Transport
 from ase_kinoson.kinosons.state_space import CHUNK, StateSpace, mobile_counts
+from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
 __all__ = ["StateSpace", "exact_lambda", "exact_tracer", "exact_transport"]
@@ -41,7 +42,7 @@ def exact_transport(
     temperature_K: float | None = None,
     *,
     counts: Mapping[str, int] | None = None,
-    vacancy_fraction: float | None = None,
+    vacancy_fraction: float | VacancyFraction | None = None,
     attempt_frequency: float = DEFAULT_ATTEMPT_FREQUENCY,
     tracers: bool = True,
     limit: int = 2_000_000,
@@ -143,7 +144,7 @@ def exact_lambda(
         rhs[part] = np.einsum("nk,nki->ni", flow[part], displacement)
         bare += _outer(flow[part], displacement)
     _check_detailed_balance(space, flow)
-    y = _solve(space.next_state, flow, rhs)
+    y = solve_poisson(space.next_state, flow, rhs)
     matrix = np.zeros_like(bare)
     for part in _slices(n):
         # padded jumps have no flow, whatever state −1 is
@@ -184,16 +185,32 @@ def _check_detailed_balance(space: StateSpace, flow: NDArray) -> None:
         )
 
 
-def _solve(next_state: NDArray, flow: NDArray, rhs: NDArray) -> NDArray[np.float64]:
+def solve_poisson(
+    next_state: NDArray, flow: NDArray, rhs: NDArray, *, direct: bool | None = None
+) -> NDArray[np.float64]:
     """Solve Σ_k flow_k (y(χ) − y(χ_k)) = rhs; y is free up to a constant in each connected part.
 
     The unknowns are scaled by the square root of the total flow Γ of their states, which leaves I − P with P
     symmetric.
+
+    Parameters
+    ----------
+    next_state : ndarray of int, shape (n_states, J)
+        State after each jump; any where the flow is zero.
+    flow : ndarray, shape (n_states, J)
+        π W, equal for a jump and its reverse.
+    rhs : ndarray, shape (n_states, m)
+    direct
+        Factorise, or iterate; default by the number of states. The factors of planar graphs stay sparse.
+
+    Returns
+    -------
+    ndarray, shape (n_states, m)
     """
     n = len(flow)
     total = flow.sum(axis=1)
     scale = np.divide(1.0, np.sqrt(total), out=np.zeros(n), where=total > 0)
-    matrix = _transfer(next_state, flow, scale)
+    matrix = transfer_matrix(next_state, flow, scale)
     label = connected_components(matrix, directed=False)[1]
     # rounding leaves a little along the constants, which no y can remove
     constant, scaled = np.sqrt(total), rhs * scale[:, None]
@@ -204,11 +221,13 @@ def _solve(next_state: NDArray, flow: NDArray, rhs: NDArray) -> NDArray[np.float
     vectors, mixing = _independent(scaled)
     if vectors.shape[1] == 0:
         return np.zeros_like(rhs)
-    solved = _factorise(matrix, label, vectors) if n <= DIRECT_LIMIT else _conjugate_gradients(matrix, vectors)
+    if direct is None:
+        direct = n <= DIRECT_LIMIT
+    solved = _factorise(matrix, label, vectors) if direct else _conjugate_gradients(matrix, vectors)
     return (solved * scale[:, None]) @ mixing
 
 
-def _transfer(next_state: NDArray, flow: NDArray, scale: NDArray) -> sp.csr_array:
+def transfer_matrix(next_state: NDArray, flow: NDArray, scale: NDArray) -> sp.csr_array:
     """P = Γ^(−1/2) (π W) Γ^(−1/2), symmetric, shape (n_states, n_states)."""
     n = len(flow)
     keep = flow > 0  # a rate of zero connects nothing
@@ -239,9 +258,13 @@ def _factorise(matrix: sp.csr_array, label: NDArray, rhs: NDArray) -> NDArray[np
     n = len(rhs)
     first = np.unique(label, return_index=True)[1]
     free = np.setdiff1d(np.arange(n), first)
+    if len(free) == 0:
+        return np.zeros_like(rhs)
     solution = np.zeros_like(rhs)
     a = (sp.eye_array(n, format="csr") - matrix)[free][:, free]
-    solution[free] = splu(a.tocsc()).solve(rhs[free])
+    # positive definite: the diagonal serves as pivots
+    factors = splu(a.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    solution[free] = factors.solve(rhs[free])
     return solution
 
 

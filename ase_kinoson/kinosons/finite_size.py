@@ -139,6 +139,9 @@ def finite_size_corrected(result: Transport) -> Transport:
     bare = np.einsum("raxy,xy->ra", own.averages.tracer_bare, flat) / d
     tracer = own.averages.tracer.copy()
     cv = result.vacancy_fraction
+    doubt = 0.0 if cv is None else result.vacancy_fraction_error / cv
+    # the one vacancy of the cell leaves (N − 1)/N atoms per site, a dilute one none of them out
+    atoms = own.composition.fractions / own.composition.fractions.sum()
     unit = "m^2/s per c_v" if cv is None else "m^2/s"
     kind = ESTIMATE if own.kind in (BOUND, EXACT) else own.kind
     make = own.averages.quantity
@@ -149,9 +152,9 @@ def finite_size_corrected(result: Transport) -> Transport:
         tracer[:, a] -= pull @ inverse @ np.swapaxes(pull, 1, 2) / (d * counts[a])
         tensor = flat @ tracer[:, a] @ flat
         value = np.einsum("rxx->r", tensor) / d
-        scale = (1.0 if cv is None else cv) / own.composition.fractions[a] * ANGSTROM2_PER_S_TO_M2_PER_S
-        diffusivity[symbol] = make(value, scale=scale, unit=unit, kind=kind)
-        tensors[symbol] = make(tensor, scale=scale, unit=unit, kind=kind)
+        scale = (1.0 if cv is None else cv) / atoms[a] * ANGSTROM2_PER_S_TO_M2_PER_S
+        diffusivity[symbol] = make(value, scale=scale, relative_error=doubt, unit=unit, kind=kind)
+        tensors[symbol] = make(tensor, scale=scale, relative_error=doubt, unit=unit, kind=kind)
         factors[symbol] = make(value / bare[:, a], unit="1", kind=kind)
     return replace(
         result,

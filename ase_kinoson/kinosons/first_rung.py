@@ -19,6 +19,7 @@ from ase_kinoson.kinosons.moments import pairs_of_neighbors
 from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.result import BOUND, ESTIMATE
 from ase_kinoson.kinosons.transport import transport
+from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
 
 __all__ = ["first_rung"]
 
@@ -31,7 +32,7 @@ def first_rung(
     relaxation: Relaxation | None = None,
     temperature_K: float | None = None,
     *,
-    vacancy_fraction: float | None = None,
+    vacancy_fraction: float | VacancyFraction | None = None,
     attempt_frequency: float | None = None,
     n_resamples: int = 400,
     seed: int = 0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
@@ -13,6 +13,11 @@ from ase_kinoson.kinosons.coefficients import Averages, Composition
 from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.statistics import Quantity
 from ase_kinoson.kinosons.table import KinosonTable
+from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
+from ase_kinoson.mson import Storable, build, encode_fields, label
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = ["BOUND", "CORRECTED", "ESTIMATE", "EXACT", "KMC", "NO_BOUND", "RATIO", "Transport"]
 
@@ -21,7 +26,7 @@ KMC, CORRECTED, RATIO = "kmc", "corrected", "ratio estimate"
 
 
 @dataclass(frozen=True, eq=False)
-class Transport:
+class Transport(Storable):
     """Transport coefficients of one temperature.
 
     Every number is a :class:`Quantity` with value, error, unit and kind. Coefficients of atoms are proportional to
@@ -60,6 +65,11 @@ class Transport:
     n_states, n_barriers, n_rejected : int
         How many states, valid barriers and rejected jumps went in.
     vacancy_fraction : float or None
+        c_v at this temperature.
+    vacancy_fraction_error : float
+        Its standard error, which the errors of D* and L_ab hold; in ratios of them it cancels.
+    vacancy_fraction_source : str
+        Where it comes from.
     settings : mapping
         What is needed to repeat the evaluation.
     averages : Averages or None
@@ -68,6 +78,8 @@ class Transport:
         Species and their fractions.
     network : JumpNetwork or None
     """
+
+    not_stored: ClassVar[tuple[str, ...]] = ("relaxation",)
 
     species: tuple[str, ...]
     temperature_K: float | None
@@ -89,6 +101,8 @@ class Transport:
     n_barriers: int
     n_rejected: int
     vacancy_fraction: float | None = None
+    vacancy_fraction_error: float = 0.0
+    vacancy_fraction_source: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     states: States | None = field(default=None, repr=False)
     relaxation: Relaxation | None = field(default=None, repr=False)
@@ -96,7 +110,16 @@ class Transport:
     composition: Composition | None = field(default=None, repr=False)
     network: JumpNetwork | None = field(default=None, repr=False)
 
-    def as_dict(self) -> dict[str, Any]:
+    @property
+    def given_fraction(self) -> VacancyFraction | None:
+        """c_v of this result as it can be given to another evaluation of it."""
+        if self.vacancy_fraction is None:
+            return None
+        return VacancyFraction.constant(
+            self.vacancy_fraction, self.vacancy_fraction_error, source=self.vacancy_fraction_source
+        )
+
+    def numbers(self) -> dict[str, Any]:
         """Every number with unit, error and kind, ready for JSON."""
         return {
             "temperature_K": self.temperature_K,
@@ -109,6 +132,8 @@ class Transport:
             "n_reference_barriers": self.n_barriers,
             "n_rejected_jumps": self.n_rejected,
             "vacancy_fraction": self.vacancy_fraction,
+            "vacancy_fraction_error": self.vacancy_fraction_error,
+            "vacancy_fraction_source": self.vacancy_fraction_source,
             "vacancy_diffusivity": self.vacancy_diffusivity.as_dict(),
             "vacancy_diffusivity_tensor": self.vacancy_diffusivity_tensor.as_dict(),
             "tracer_diffusivity": {s: q.as_dict() for s, q in self.tracer_diffusivity.items()},
@@ -121,9 +146,38 @@ class Transport:
             "settings": dict(self.settings),
         }
 
+    def as_dict(self) -> dict[str, Any]:
+        """:meth:`numbers`, and under ``"fields"`` what it takes to build the result again (MSONable).
+
+        Averages and their resamples, states, jumps and kinosons are kept, so that all that is derived from a result
+        can be derived from one that was read. The relaxation is not: it has files of its own
+        (:meth:`Relaxation.save`).
+        """
+        return {**self.numbers(), **label(type(self)), "fields": encode_fields(self)}
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any]) -> Self:
+        """Undo :meth:`as_dict`.
+
+        Raises
+        ------
+        KinosonError
+            If the fields are missing.
+        """
+        return build(cls, d.get("fields", {}))
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """All coefficients, one per row; see :func:`~ase_kinoson.kinosons.dataframe.to_dataframe`."""
+        from ase_kinoson.kinosons.dataframe import to_dataframe
+
+        return to_dataframe(self)
+
     def __str__(self) -> str:
         at = f" at {self.temperature_K:g} K" if self.temperature_K else ""
         lines = [f"transport{at}: {self.n_states} states ({self.ensemble}), {self.n_barriers} barriers"]
+        if self.vacancy_fraction is not None:
+            about = f"{self.vacancy_fraction:.4g} ± {self.vacancy_fraction_error:.2g}"
+            lines.append(f"  c_v  = {about} ({self.vacancy_fraction_source})")
         lines.append(f"  D_v  = {self.vacancy_diffusivity}")
         lines += [f"  D*({s}) = {q}" for s, q in self.tracer_diffusivity.items()]
         lines += [f"  f({s}) = {q}" for s, q in self.correlation_factor.items()]

@@ -127,11 +127,9 @@ class StateSpace:
         boltzmann = np.exp(logs - logs.max())
         if ensemble == "equilibrium":
             return boltzmann / boltzmann.sum()
-        if ensemble != "quenched" or self.network.mechanism != "vacancy":
+        if ensemble != "quenched":
             raise KinosonError(
-                f"found ensemble {ensemble!r} for a {self.network.mechanism}; expected 'equilibrium', 'random', "
-                "or 'quenched' for "
-                "vacancies; choose one"
+                f"found ensemble {ensemble!r}; expected 'equilibrium', 'random' or 'quenched'; choose one"
             )
         lookup = _Lookup.build(self.network.supercell, self.occupations, self.carriers)
         sites = self.network.supercell.mobile_sites

@@ -7,13 +7,15 @@ numerator and denominator have in common cancels in the error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ase_kinoson.errors import StatesError
+from ase_kinoson.mson import decode
 
 __all__ = ["Bootstrap", "Quantity"]
 
@@ -56,6 +58,15 @@ class Quantity:
             "unit": self.unit,
             "kind": self.kind,
         }
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any]) -> Quantity:
+        """Undo :meth:`as_dict`."""
+
+        def number(x: Any) -> Any:
+            return np.asarray(decode(x), dtype=float) if isinstance(x, list | Mapping) else float(x)
+
+        return cls(number(d["value"]), number(d["error"]), str(d["unit"]), str(d["kind"]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,7 @@ __all__ = [
     "betas",
     "check_sum",
     "cumulant_models",
+    "curve_rows",
     "finite_barriers",
     "lambda_value",
     "reweighted_curve",
@@ -118,18 +119,53 @@ def reweighted_curve(
     density: KinosonDensity, temperatures_K: ArrayLike, *, smallest_sample: float = 10.0
 ) -> BoundCurve:
     """Λ_y(T) from reweighted states, see :meth:`KinosonDensity.bound_curve`."""
+    t = np.atleast_1d(np.asarray(temperatures_K, dtype=float))
+    rows, size = curve_rows(density, t)
+    exact = density.kind == EXACT
+    listed = exact or (density.states is not None and density.states.source == "enumerated")  # nothing can collapse
+    kept = np.full(len(t), True) if listed else size >= smallest_sample
+    n = len(density.groups[1])
+    spread = np.zeros(len(t)) if exact else rows[1:].std(axis=0, ddof=1) if n > 1 else np.full(len(t), np.nan)
+    value, error = np.where(kept, rows[0], np.nan), np.where(kept, spread, np.nan)
+    lost = t[np.isnan(value)]
+    if len(lost):
+        warnings.warn(
+            f"states of {density.temperature_K:g} K tell nothing about {', '.join(f'{x:g}' for x in lost)} K: "
+            f"{size[np.isnan(value)].min():.1f} effective groups of states are left of {n}; expected at least "
+            f"{smallest_sample:g}; sample states at temperatures nearer to these",
+            KinosonWarning,
+            stacklevel=3,
+        )
+    kind = BOUND if density.kind in (BOUND, EXACT) else density.kind
+    return BoundCurve(t, value, error, size, kind)
+
+
+def curve_rows(density: KinosonDensity, temperatures_K: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Λ_y(T) with the relaxation of one temperature, resampled.
+
+    Parameters
+    ----------
+    density
+        Kinosons of one temperature, with energies of the states.
+    temperatures_K : array_like, shape (n,)
+
+    Returns
+    -------
+    rows : ndarray, shape (1 + n_resamples, n)
+        Å²/s; the value in row 0.
+    effective_sample_size : ndarray, shape (n,)
+        As in :class:`BoundCurve`.
+    """
     if density.temperature_K is None:
         raise KinosonError("found a result without temperature; expected one with barriers; use a barrier model")
     t = np.atleast_1d(np.asarray(temperatures_K, dtype=float))
     q = finite_barriers(density)
-    exact = density.kind == EXACT
-    listed = exact or (density.states is not None and density.states.source == "enumerated")  # nothing can collapse
     member, weights = density.groups
     n = len(weights)
     first = density.first_rows()
     state_group = member[first]
-    counts = np.ones((1, n)) if exact else np.concatenate([np.ones((1, n)), _draws(n)])
-    value, error, size = np.full((3, len(t)), np.nan)
+    counts = np.ones((1, n)) if density.kind == EXACT else np.concatenate([np.ones((1, n)), _draws(n)])
+    rows, size = np.empty((len(counts), len(t))), np.empty(len(t))
     for i, x in enumerate(betas(t) - betas(density.temperature_K)[0]):
         factor = -x * density.state_energy
         # the largest factor, of each arrangement where it is normalised on its own, becomes 1: no overflow
@@ -145,21 +181,8 @@ def reweighted_curve(
         # arrangements of many states can collapse inside without losing weight
         kept = mass.sum() ** 2 / within.sum() if density.ensemble == "quenched" else _kish(mass)
         size[i] = min(kept, _kish(share))
-        if listed or size[i] >= smallest_sample:
-            rows = (counts @ share) / (counts @ mass)
-            value[i] = rows[0]
-            error[i] = 0.0 if exact else rows[1:].std(ddof=1) if n > 1 else np.nan
-    lost = t[np.isnan(value)]
-    if len(lost):
-        warnings.warn(
-            f"states drawn at {density.temperature_K:g} K tell nothing about {', '.join(f'{x:g}' for x in lost)} K: "
-            f"{size[np.isnan(value)].min():.1f} effective groups of states are left of {n}; expected at least "
-            f"{smallest_sample:g}; sample states at temperatures nearer to these",
-            KinosonWarning,
-            stacklevel=3,
-        )
-    kind = BOUND if density.kind in (BOUND, EXACT) else density.kind
-    return BoundCurve(t, value, error, size, kind)
+        rows[:, i] = (counts @ share) / (counts @ mass)
+    return rows, size
 
 
 def finite_barriers(density: KinosonDensity) -> NDArray[np.float64]:

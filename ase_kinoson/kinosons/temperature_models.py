@@ -7,7 +7,7 @@ ln Λ = ln Λ₀ − βQ̄ + β²σ²/2, and further cumulants go on from there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from math import factorial
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ase_kinoson.errors import KinosonError
 from ase_kinoson.kinosons.result import ESTIMATE, EXACT, Transport
 from ase_kinoson.kinosons.statistics import Quantity
-from ase_kinoson.kinosons.temperature_curves import ORDERS, betas, finite_barriers, lambda_value
+from ase_kinoson.kinosons.temperature_curves import ORDERS, betas, curve_rows, finite_barriers, lambda_value
 
 if TYPE_CHECKING:
     from ase_kinoson.kinosons.density import KinosonDensity
@@ -28,11 +28,17 @@ __all__ = [
     "TemperatureFits",
     "TemperatureModel",
     "compare_slopes",
+    "fit_logs",
     "fit_temperature_models",
+    "log_rows",
 ]
 
+SMALLEST_SAMPLE = 10.0
+"""Effective groups of states below which the measured density predicts nothing."""
+
+
 MEASURED = "measured density"
-"""Λ(T) from the density of kinosons of the nearest other temperature: nothing is fitted."""
+"""Λ_y(T) from the kinosons and y of the nearest other temperature: nothing is fitted, and the curve lies above Λ(T)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +57,19 @@ class TemperatureModel:
     rms_residual : float
         Of ln Λ at the temperatures of the fit.
     left_out : ndarray, shape (n_temperatures,)
-        ln Λ predicted without this temperature minus ln Λ; NaN where too few are left.
+        ln Λ predicted without this temperature minus ln Λ; NaN where too few are left, or where the states of no other
+        temperature reach it (measured density).
+    left_out_error : ndarray, shape (n_temperatures,)
+        Standard error of this difference: of the prediction and of the value itself.
     left_out_rms : float
         Their root mean square, the criterion to choose by; NaN where it cannot be formed.
     aicc : float
         Akaike's criterion with the correction for few data (Hurvich and Tsai 1989), from χ² where errors are known and
         from the residuals otherwise; NaN for fewer than two temperatures more than parameters.
+    unit : str
+        Of the coefficient.
+    coefficients : ndarray, shape (1 + n_resamples, n_parameters)
+        Of β^0, β^1 … in ln Λ, and those of the resamples; empty for the measured density.
     """
 
     name: str
@@ -64,19 +77,36 @@ class TemperatureModel:
     n_parameters: int
     rms_residual: float
     left_out: NDArray[np.float64]
+    left_out_error: NDArray[np.float64]
     left_out_rms: float
     aicc: float
+    unit: str = "Å^2/s"
+    coefficients: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)), repr=False)
+
+    @property
+    def z_scores(self) -> NDArray[np.float64]:
+        """Differences at temperatures left out in standard errors, shape (n_temperatures,); NaN where unknown."""
+        known = self.left_out_error > 0
+        return np.where(known, self.left_out / np.where(known, self.left_out_error, 1.0), np.nan)
 
     def predict(self, temperatures_K: ArrayLike) -> NDArray[np.float64]:
-        """Return Λ(T) in Å²/s."""
+        """Return Λ(T) in :attr:`unit`, shape (n,)."""
+        return np.exp(self._rows(temperatures_K)[0])
+
+    def prediction(self, temperatures_K: ArrayLike) -> Quantity:
+        """Return Λ(T) with its error, from the fits of the resamples: arrays of shape (n,)."""
+        rows = self._rows(temperatures_K)
+        value = np.exp(rows[0])
+        error = value * rows[1:].std(axis=0, ddof=1) if len(rows) > 2 else np.full_like(value, np.nan)
+        return Quantity(value, error, self.unit, ESTIMATE)
+
+    def _rows(self, temperatures_K: ArrayLike) -> NDArray[np.float64]:
         if not self.parameters:
             raise KinosonError(
                 "found the measured density, which has no parameters; expected a fitted model; call "
                 "KinosonDensity.predict or bound_curve of the nearest temperature"
             )
-        beta = betas(temperatures_K)
-        powers = np.vander(beta, self.n_parameters, increasing=True)
-        return np.exp(powers @ [float(q) / _sign(k) for k, q in enumerate(self.parameters.values())])
+        return self.coefficients @ np.vander(betas(temperatures_K), self.n_parameters, increasing=True).T
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +119,13 @@ class TemperatureFits:
         As in :meth:`KinosonDensity.from_result`.
     temperatures_K : ndarray, shape (n,)
     log_value, log_error : ndarray, shape (n,)
-        ln Λ (Λ in Å²/s) and its standard error.
+        ln Λ (Λ in :attr:`unit`) and its standard error.
     models : dict of TemperatureModel
     refused : dict of str
         Models that were not fitted, and why.
     best : str or None
         The model with the smallest error on temperatures left out, where at least two models have one.
+    unit : str
     """
 
     quantity: str
@@ -104,6 +135,7 @@ class TemperatureFits:
     models: dict[str, TemperatureModel]
     refused: dict[str, str]
     best: str | None
+    unit: str = "Å^2/s"
 
     def __getitem__(self, name: str) -> TemperatureModel:
         return self.models[name]
@@ -144,8 +176,9 @@ def fit_temperature_models(results: Sequence[Transport], *, quantity: str | None
 
     The models are polynomials of ln Λ in β = 1/k_BT: Arrhenius (two parameters), a Gaussian density of barriers
     (three) and its third cumulant (four). Beside them stands the measured density of kinosons, which predicts each
-    temperature from the nearest other one without any parameter. Errors of parameters come from refitting the
-    resamples of all results.
+    temperature from the nearest other one without any parameter: kinosons, states and relaxation of that one, carried
+    over as in :meth:`KinosonDensity.bound_curve`, so that the prediction is an upper bound and lies above Λ(T) by what
+    a better relaxation would gain. Errors come from refitting the resamples of all results.
 
     Parameters
     ----------
@@ -174,26 +207,63 @@ def fit_temperature_models(results: Sequence[Transport], *, quantity: str | None
             f"found results at temperatures {t.tolist()} K; expected two or more different ones, one result each; "
             "evaluate at more temperatures"
         )
-    rows = _all_rows(own, quantity)
-    kinds = [r.vacancy_diffusivity.kind for r in own]
+    rows = log_rows(own, quantity)
+    densities: list[KinosonDensity] | str
+    try:
+        densities = [KinosonDensity.from_result(r, quantity=quantity) for r in own]
+    except KinosonError as error_found:
+        densities = str(error_found)
+    return fit_logs(_column(own[0], quantity), t, rows, [r.vacancy_diffusivity.kind for r in own], densities=densities)
+
+
+def fit_logs(
+    name: str,
+    temperatures_K: NDArray[np.float64],
+    rows: Sequence[NDArray[np.float64]],
+    kinds: Sequence[str],
+    *,
+    densities: list[KinosonDensity] | str = "",
+    unit: str = "Å^2/s",
+) -> TemperatureFits:
+    """Fit forms of ln Λ(T), see :func:`fit_temperature_models`.
+
+    Parameters
+    ----------
+    name
+        Of the coefficient.
+    temperatures_K : ndarray, shape (n,)
+        Ascending.
+    rows : sequence of ndarray, shape (1 + n_resamples,) each
+        Logarithm of the coefficient at each temperature and its resamples.
+    kinds
+        Kind of each value.
+    densities
+        Kinosons at each temperature, whose coefficients may differ from the values by a known factor; or why there are
+        none.
+    unit
+        Of the coefficient.
+    """
+    t = temperatures_K
     n_rows = min(map(len, rows))
     logs = np.stack([r[:n_rows] for r in rows], axis=1)  # (1 + n_resamples, n_temperatures)
     error = np.array([_error(r, kind) for r, kind in zip(rows, kinds, strict=True)])
     beta = betas(t)
     models: dict[str, TemperatureModel] = {}
     refused: dict[str, str] = {}
-    for name, order in ORDERS.items():
+    for form, order in ORDERS.items():
         if order + 1 > len(t):
-            refused[name] = f"it has {order + 1} parameters for {len(t)} temperatures; add temperatures"
+            refused[form] = f"it has {order + 1} parameters for {len(t)} temperatures; add temperatures"
         else:
-            models[name] = _fit(name, order, beta, logs, error, exact=all(k == EXACT for k in kinds))
+            models[form] = _fit(form, order, beta, logs, error, unit, exact=all(k == EXACT for k in kinds))
     try:
-        models[MEASURED] = _measured([KinosonDensity.from_result(r, quantity=quantity) for r in own], t, logs[0])
+        if isinstance(densities, str):
+            raise KinosonError(densities)
+        models[MEASURED] = _measured(densities, t, error, unit)
     except KinosonError as error_found:
         refused[MEASURED] = str(error_found)
     judged = {k: m.left_out_rms for k, m in models.items() if np.isfinite(m.left_out_rms)}
     best = min(judged, key=lambda k: judged[k]) if len(judged) > 1 else None
-    return TemperatureFits(_column(own[0], quantity), t, logs[0], error, models, refused, best)
+    return TemperatureFits(name, t, logs[0], error, models, refused, best, unit)
 
 
 def compare_slopes(results: Sequence[Transport], *, quantity: str | None = None) -> list[SlopeComparison]:
@@ -221,7 +291,7 @@ def compare_slopes(results: Sequence[Transport], *, quantity: str | None = None)
             "at more temperatures"
         )
     densities = [KinosonDensity.from_result(r, quantity=quantity) for r in own]
-    logs = _all_rows(own, quantity)
+    logs = log_rows(own, quantity)
     energies = [d.activation_energy() for d in densities]
     found = []
     for (a, la, ea), (b, lb, eb) in pairwise(zip(densities, logs, energies, strict=True)):
@@ -247,18 +317,21 @@ def compare_slopes(results: Sequence[Transport], *, quantity: str | None = None)
     return found
 
 
-def _fit(name: str, order: int, beta: NDArray, logs: NDArray, error: NDArray, *, exact: bool) -> TemperatureModel:
+def _fit(
+    name: str, order: int, beta: NDArray, logs: NDArray, error: NDArray, unit: str, *, exact: bool
+) -> TemperatureModel:
     known = bool(np.all(np.isfinite(error) & (error > 0)))
     weight = 1.0 / error if known else np.ones(len(beta))
     n, k = len(beta), order + 1
     coefficients = _polynomial(beta, logs, weight, order)
     residual = logs[0] - np.vander(beta, k, increasing=True) @ coefficients[0]
-    left = np.full(n, np.nan)
+    left, left_error = np.full(n, np.nan), np.full(n, np.nan)
     if n > k:
         for i in range(n):
             keep = np.arange(n) != i
-            without = _polynomial(beta[keep], logs[:1, keep], weight[keep], order)[0]
-            left[i] = beta[i] ** np.arange(k) @ without - logs[0, i]
+            gap = _polynomial(beta[keep], logs[:, keep], weight[keep], order) @ beta[i] ** np.arange(k) - logs[:, i]
+            left[i] = gap[0]
+            left_error[i] = 0.0 if exact else gap[1:].std(ddof=1) if len(gap) > 2 else np.nan
     signs = np.array([_sign(j) for j in range(k)])
     values = coefficients * signs
     spread = np.zeros(k) if exact else values[1:].std(axis=0, ddof=1) if len(values) > 2 else np.full(k, np.nan)
@@ -272,17 +345,45 @@ def _fit(name: str, order: int, beta: NDArray, logs: NDArray, error: NDArray, *,
     count = k if known else k + 1
     misfit = float(np.sum((residual * weight) ** 2)) if known else n * float(np.log(max(rms, 1e-300) ** 2))
     aicc = misfit + 2 * count + 2 * count * (count + 1) / (n - count - 1) if n > count + 1 else float("nan")
-    return TemperatureModel(name, parameters, k, rms, left, float(np.sqrt(np.mean(left**2))), aicc)
+    left_rms = float(np.sqrt(np.mean(left**2)))
+    return TemperatureModel(name, parameters, k, rms, left, left_error, left_rms, aicc, unit, coefficients)
 
 
-def _measured(densities: list[KinosonDensity], t: NDArray, log: NDArray) -> TemperatureModel:
-    """Each temperature from the density of its nearest neighbour, the weights of the states frozen."""
+def _measured(densities: list[KinosonDensity], t: NDArray, error: NDArray, unit: str) -> TemperatureModel:
+    """Each temperature from the kinosons, states and y of its nearest neighbour."""
     for density in densities:
         finite_barriers(density)  # refuses a density without barriers
     beta = betas(t)
     gap = np.abs(beta[:, None] - beta) + np.where(np.eye(len(t)), np.inf, 0.0)
-    left = np.array([np.log(densities[j].predict(t[i])[0]) - log[i] for i, j in enumerate(gap.argmin(axis=1))])
-    return TemperatureModel(MEASURED, {}, 0, float("nan"), left, float(np.sqrt(np.mean(left**2))), float("nan"))
+    left, left_error = np.full(len(t), np.nan), np.full(len(t), np.nan)
+    for i, j in enumerate(gap.argmin(axis=1)):
+        there, here = densities[j], densities[i]
+        if np.isnan(there.state_energy).any():
+            raise KinosonError(
+                "found no energies of the states; expected them to carry weights; use reference barriers"
+            )
+        rows, size = curve_rows(there, t[[i]])
+        if there.kind != EXACT and size[0] < SMALLEST_SAMPLE:
+            continue  # too few states reach this temperature
+        found = np.log(rows[:, 0])
+        left[i] = found[0] - np.log(here.total)
+        if there.kind == EXACT:
+            left_error[i] = 0.0
+        elif _same_states(there, here):
+            left_error[i] = (found - np.log(curve_rows(here, t[[i]])[0][:, 0]))[1:].std(ddof=1)
+        else:
+            left_error[i] = np.hypot(found[1:].std(ddof=1), error[i])
+    left_rms = float(np.sqrt(np.mean(left**2)))
+    return TemperatureModel(MEASURED, {}, 0, float("nan"), left, left_error, left_rms, float("nan"), unit)
+
+
+def _same_states(a: KinosonDensity, b: KinosonDensity) -> bool:
+    """Whether two coefficients are averages over the same states, so that their noise is common."""
+    if a.states is None or b.states is None:
+        return False
+    return np.array_equal(a.states.occupations, b.states.occupations) and np.array_equal(
+        a.states.groups, b.states.groups
+    )
 
 
 def _polynomial(beta: NDArray, logs: NDArray, weight: NDArray, order: int) -> NDArray[np.float64]:
@@ -310,10 +411,11 @@ def _column(result: Transport, quantity: str | None) -> str:
     return name if name in columns else f"kinoson_{name}"
 
 
-def _all_rows(results: list[Transport], quantity: str | None) -> list[NDArray[np.float64]]:
-    """Rows of :func:`_log_rows` whose noise is common only where the states are.
+def log_rows(results: Sequence[Transport], quantity: str | None = None) -> list[NDArray[np.float64]]:
+    """Logarithm of Λ (Å²/s) of several results and its resamples, shape (1 + n_resamples,) each.
 
-    Resamples of different states are drawn with equal seeds: shuffled, they are as independent as the states.
+    Their noise is common only where the states are. Resamples of different states are drawn with equal seeds: shuffled,
+    they are as independent as the states.
     """
     found = []
     first = results[0].states

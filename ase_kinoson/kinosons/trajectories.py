@@ -26,6 +26,7 @@ from ase_kinoson.kinosons.result import ESTIMATE, KMC, Transport
 from ase_kinoson.kinosons.slopes import LagSlopes
 from ase_kinoson.kinosons.statistics import Bootstrap, Quantity
 from ase_kinoson.kinosons.table import KinosonTable
+from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
 from ase_kinoson.kinosons.verdict import HEAVY_SHARE, check_temperature, heavy_share
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
@@ -67,10 +68,10 @@ class KmcTransport(Transport):
     time_per_jump: Quantity = field(default_factory=lambda: Quantity(np.nan, np.nan, "s", KMC))
     snapshot: States | None = field(default=None, repr=False)
 
-    def as_dict(self) -> dict[str, Any]:
+    def numbers(self) -> dict[str, Any]:
         """Every number with unit, error and kind, ready for JSON."""
         return {
-            **super().as_dict(),
+            **super().numbers(),
             "lags": self.lags.tolist(),
             "ladder": {name: q.as_dict() for name, q in self.ladder.items()},
             "slopes": {name: q.as_dict() for name, q in self.slopes.items()},
@@ -98,7 +99,7 @@ def run_kmc(
     burn_in: int = 0,
     seed: int = 0,
     tracers: bool = True,
-    vacancy_fraction: float | None = None,
+    vacancy_fraction: float | VacancyFraction | None = None,
     attempt_frequency: float = DEFAULT_ATTEMPT_FREQUENCY,
     checkpoint: str | Path | None = None,
     n_resamples: int = 400,
@@ -243,7 +244,7 @@ def run_kmc(
 
 def _ensemble(states: States, rates: Rates, burn_in: int) -> tuple[str, list[str]]:
     """Refuse ensembles that jumps do not keep; return the kind of the result and what to say about it."""
-    if states.ensemble == "quenched":
+    if states.ensemble == "quenched" and rates.network.mechanism == "vacancy":  # an interstitial keeps its host
         raise StatesError(
             "found states of the quenched ensemble; expected equilibrium states, because the atoms of a trajectory "
             "move and the arrangement is not kept; sample with ensemble='equilibrium'"
@@ -260,7 +261,7 @@ def _ensemble(states: States, rates: Rates, burn_in: int) -> tuple[str, list[str
             f"the walkers start from random states and forget them in {burn_in} jumps at best; the result is an "
             "estimate; start from equilibrium states, or check that a longer burn_in changes nothing"
         ]
-    if states.ensemble == "equilibrium" and states.model_energies is not None and not states.report.get("reweighted"):
+    if states.ensemble != "random" and states.model_energies is not None and not states.report.get("reweighted"):
         energies = rates.state_energies(states.occupations)
         gap = 0.0 if energies is None else float(np.std(energies - states.model_energies))
         if gap > 1e-6:

@@ -17,6 +17,7 @@ from ase_kinoson.kinosons.functional import jump_terms
 from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.result import NO_BOUND, Transport
 from ase_kinoson.kinosons.statistics import Bootstrap
+from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
 from ase_kinoson.kinosons.verdict import HEAVY_SHARE, check_temperature, judge
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
@@ -30,7 +31,7 @@ def transport(
     relaxation: Relaxation | None = None,
     temperature_K: float | None = None,
     *,
-    vacancy_fraction: float | None = None,
+    vacancy_fraction: float | VacancyFraction | None = None,
     attempt_frequency: float = DEFAULT_ATTEMPT_FREQUENCY,
     n_resamples: int = 400,
     seed: int = 0,
@@ -52,7 +53,8 @@ def transport(
     temperature_K
         K.
     vacancy_fraction
-        Site fraction of vacancies c_v on the mobile sites; without it, coefficients of atoms are per c_v.
+        Site fraction of vacancies c_v on the mobile sites, a number or a :class:`VacancyFraction` whose error enters
+        those of D* and L_ab; without it, coefficients of atoms are per c_v.
     attempt_frequency
         s⁻¹; one number for all jumps.
     n_resamples, seed

@@ -40,7 +40,7 @@ def check_temperature(states: States, temperature_K: float | None) -> None:
     if abs(drawn - temperature_K) > 1e-6:
         raise StatesError(
             f"found states drawn at {drawn:g} K for rates at {temperature_K:g} K; expected one temperature; sample "
-            "states at each temperature"
+            "states at each temperature, or carry these over with pool_states()"
         )
 
 
@@ -62,6 +62,8 @@ def judge(
     """
     reasons: list[str] = []
     kind = {"equilibrium": BOUND, "random": NO_BOUND}.get(states.ensemble, ESTIMATE)
+    if states.ensemble == "quenched" and rates.network.mechanism == "interstitial":
+        kind = BOUND  # the host stays as it is: each arrangement is an equilibrium of its own
     if (
         states.ensemble == "random"
         and isinstance(rates.source, RateSource)

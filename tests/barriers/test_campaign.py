@@ -314,6 +314,51 @@ def test_a_failed_search_takes_the_path_found_from_the_other_end(study):
     assert alone.n_barriers == 11 and alone.n_rejected == {"timed-out": 1}
 
 
+def test_unsettled_barriers_are_marked_counted_and_the_same_both_ways(study):
+    states, network = study
+    after, _ = network.apply(states.occupations[[0]], states.carriers[[0]], [4])
+    pair = States.from_occupations(states.supercell, np.stack([states.occupations[0], after[0]]))
+    back = int(network.reverse[0, 4])
+    higher = 0.3  # the saddle that the search from the other end knows lies above this one's by that much
+
+    def symmetric(found):
+        assert found.barrier[0, 4] == pytest.approx(found.reverse_barrier[1, back], abs=1e-12)
+        assert found.reverse_barrier[0, 4] == pytest.approx(found.barrier[1, back], abs=1e-12)
+
+    def made(own, other, shift):
+        plain = filled(pair, network)
+        marks = np.full((2, 12), "both-ends", dtype="U12")
+        marks[0, 4], marks[1, back] = own, other
+        forward, backward = plain.barrier.copy(), plain.reverse_barrier.copy()
+        forward[1, back], backward[1, back] = backward[0, 4] + shift, forward[0, 4] + shift
+        reasons = {key: "no way on" for key, mark in (((0, 4), own), ((1, back), other)) if mark == "unsettled"}
+        status = plain.status
+        return forward, Barriers.from_arrays(
+            pair, network, forward, reverse_barrier=backward, energy_initial=plain.energy_initial,
+            status=status, descents=marks, reasons=reasons,
+        )  # fmt: skip
+
+    for own, other, shift, count in (
+        ("unsettled", "unsettled", higher, 2),  # the higher saddle known counts for both
+        ("unsettled", "unsettled", -higher, 2),
+        ("unsettled", "side-basin", higher, 0),  # a settled path counts, whichever is higher
+        ("unsettled", "side-basin", -higher, 0),
+    ):
+        given, found = made(own, other, shift)
+        symmetric(found)
+        expected = max(0.0, shift) if count else shift
+        assert found.barrier[0, 4] == pytest.approx(given[0, 4] + expected, abs=1e-12)
+        assert found.n_unsettled == found.unsettled.sum() == count and len(found.reasons) == count
+        assert ("2 unsettled" in repr(found)) == (count == 2)
+        assert (
+            found[[0]].n_unsettled == count // 2
+            and Barriers.concatenate([found, found[[1]]]).n_unsettled == 3 * count // 2
+        )
+    with pytest.raises(AssertionError):  # settled marks on different saddles are taken at their word
+        symmetric(made("both-ends", "both-ends", higher)[1])
+    assert filled(pair, network).n_unsettled == 0
+
+
 def test_parts_and_sums(study):
     states, network = study
     status = np.full((2, 12), "ok", dtype="U24")

@@ -12,7 +12,7 @@ from scipy.interpolate import CubicHermiteSpline
 
 from ase_kinoson.barriers import checks as checks_module
 from ase_kinoson.barriers.descent import descend, in_basin, soft_directions
-from ase_kinoson.barriers.optimise import Budget, Relaxation, relax
+from ase_kinoson.barriers.optimise import Budget, LimitReachedError, Relaxation, relax
 from ase_kinoson.barriers.preconditioner import SpringPreconditioner
 from ase_kinoson.barriers.saddle import Hop, Host, SaddleSettings, climbing_band, find_saddle, relax_state
 from ase_kinoson.barriers.search import Search
@@ -333,15 +333,19 @@ class Line(Calculator):
         self.results = {"energy": energy, "forces": -np.array([[self.curve(x, 1), self.stiff * y, self.stiff * z]])}
 
 
-def along_the_line(points, *, back=False, fails_at=None, kind=Search, **settings):
+def along_the_line(points, *, back=False, fails_at=None, kind=Search, calculator=Line, **settings):
     """Search for the jump over the line, or its reverse; return the search, its status and its reason."""
     begin, way = (LENGTH, -LENGTH) if back else (0.0, LENGTH)
     cell, place = np.diag([30.0, 30.0, 30.0]), np.array([[begin, 0.0, 0.0]])
     host = Host(np.array([29]), place, np.zeros(1, dtype=int), np.array([LENGTH]), cell, np.zeros(3, dtype=bool))
     chosen = SaddleSettings(**settings)
-    state = relax_state(host, Line(points), settings=chosen)
-    search_ = kind(host, Line(points, fails_at), partial(Line, points), chosen, Budget())
-    return search_, *search_.jump(Hop(0, np.array([way, 0.0, 0.0])), state)
+    state = relax_state(host, calculator(points), settings=chosen)
+    make = partial(calculator, points)
+    search_ = kind(host, calculator(points, fails_at), make, chosen, Budget(chosen.max_calls))
+    try:
+        return search_, *search_.jump(Hop(0, np.array([way, 0.0, 0.0])), state)
+    except LimitReachedError as error:
+        return search_, error.status, str(error)
 
 
 class Careless(Search):
@@ -356,7 +360,7 @@ class Careless(Search):
 
     def beyond(self, path, saddle, check):
         top, after = super().beyond(path, saddle, check)
-        return top, replace(after, wrong="")
+        return saddle if after.unsettled else top, replace(after, unsettled="")
 
 
 def test_jump_over_a_side_basin_and_its_reverse_see_the_same_barrier():
@@ -374,18 +378,146 @@ def test_jump_over_a_side_basin_and_its_reverse_see_the_same_barrier():
         alike(Careless, max_climb_calls=5)
 
 
-def test_barrier_is_not_known_where_nothing_is_found_behind_the_side_basin():
-    class Blocked(Search):
-        def check_saddle(self, path, found, between=None):
-            return "blocked" if between else super().check_saddle(path, found)
+class Blocked(Search):
+    """Finds nothing behind a side basin."""
 
-    class Both(Careless, Blocked):
-        pass
+    def check_behind(self, path, rest, found, before):
+        return "blocked"
 
-    search_, status, reason = along_the_line(TWO, kind=Blocked)
-    assert status == "wrong-saddle" and "side basin to" in reason and "blocked" in reason
-    assert any("what lies behind it is not known" in step for step in search_.path)
-    assert along_the_line(TWO, kind=Both)[1] == "ok"  # the twin takes the lower saddle without a word
+
+class First(Blocked):
+    """Keeps the saddle that it found first."""
+
+    def beyond(self, path, saddle, check):
+        top, after = super().beyond(path, saddle, check)
+        return (self.open_ends[0][0] if after.unsettled else top), after
+
+
+def test_highest_saddle_known_is_kept_where_the_way_behind_a_side_basin_is_not_found():
+    low = (*TWO[:4], (3.0, -0.1))  # so that forward and reverse barrier differ
+
+    def kept(kind, points=low):
+        tops = []
+        for back in (False, True):
+            search_, status, reason = along_the_line(points, back=back, kind=kind)
+            assert status == "ok" and search_.known["descents"] == "unsettled"
+            assert "what lies behind it is not known" in reason and "blocked" in reason
+            assert any("kept: the highest saddle known" in step for step in search_.path)
+            tops.append(search_.known["energy_saddle"])
+        assert tops[0] == pytest.approx(tops[1], abs=1e-4)
+        assert tops[0] == pytest.approx(max(e for _, e in points), abs=1e-4)
+
+    kept(Blocked)
+    kept(Blocked, ((0.0, 0.0), (0.7, 0.8), (1.5, 0.2), (2.3, 0.5), (3.0, -0.1)))
+    with pytest.raises(AssertionError):  # the twin that keeps a lower one
+        kept(First)
+    # settled jumps do not carry the mark, and who rejects side basins gets none of them
+    assert along_the_line(low)[0].known["descents"] == "side-basin"
+    assert along_the_line(low, kind=Blocked, side_basin="reject")[1] == "wrong-saddle"
+
+
+def test_limit_behind_a_side_basin_does_not_lose_the_barrier():
+    whole = along_the_line(TWO)[0].budget.calls
+    found = [along_the_line(TWO, max_calls=n) for n in range(1, whole + 1)]
+    status = [s for _, s, _ in found]
+    first = status.index("ok")
+    assert status == ["not-converged"] * first + ["ok"] * (whole - first) and first < whole - 1
+    assert [s.known["descents"] for s, *_ in found[first:]] == ["unsettled"] * (whole - first - 1) + ["side-basin"]
+    assert all(s.known["energy_saddle"] >= 0.5 - 1e-4 for s, *_ in found[first:])
+
+
+class Ridge(Line):
+    """A line whose middle is a ridge: the way across it is soft, and goes down on both sides."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        x, y, _ = self.atoms.positions[0]
+        share, slope = np.sin(np.pi * x / LENGTH) ** 2, np.pi / LENGTH * np.sin(2 * np.pi * x / LENGTH)
+        depth = -2.1 * y**2 + 0.5 * y**4  # with the springs across the line: down by 0.005 eV to both sides
+        self.results["energy"] += share * depth
+        self.results["forces"] = self.results["forces"] - np.array(
+            [[slope * depth, share * (-4.2 * y + 2.0 * y**3), 0.0]]
+        )
+
+
+def test_upper_bounds_are_kept_where_no_saddle_passes():
+    one = ((0.0, 0.0), (1.5, 0.5), (3.0, -0.1))
+
+    class Straight(Search):
+        """Does not leave a ridge."""
+
+        def off_ridge(self, path, found, aside, mode):
+            return []
+
+    class Elsewhere(Straight):
+        """Sees every way down lead to another jump."""
+
+        def check_side(self, path, way):
+            return "a way down leads to another jump"
+
+        def descents(self, *arguments, **options):
+            return replace(super().descents(*arguments, **options), wrong="a way down leads to another jump")
+
+    def kept(kind, calculator, **settings):
+        for back in (False, True):
+            search_, status, reason = along_the_line(one, back=back, kind=kind, calculator=calculator, **settings)
+            assert status == "ok" and search_.known["descents"] == "unsettled" and "upper bound" in reason
+            assert search_.known["energy_saddle"] == pytest.approx(0.5, abs=1e-3)
+
+    settled, status, _ = along_the_line(one, calculator=Ridge)
+    assert status == "ok" and settled.known["descents"] == "both-ends" and settled.known["energy_saddle"] < 0.499
+    kept(Straight, Ridge)
+    kept(Elsewhere, Line)  # the top of a band between the ends
+    with pytest.raises(AssertionError):
+        kept(Elsewhere, Line, band_images=0)
+    with pytest.raises(AssertionError):  # a ridge from which the ways do not lead to the ends
+        kept(Elsewhere, Ridge, band_images=0)
+
+
+def test_end_above_the_saddles_found_is_the_highest_point_known():
+    """A high end in a hollow so narrow that every climb misses the saddle before it."""
+    high = ((0.0, 0.0), (1.5, 0.3), (2.2, 0.1), (2.9, 0.51), (3.0, 0.5))
+
+    class Near(Search):
+        """Finds nothing in the last tenth of the way."""
+
+        def check_geometry(self, path, found, between):
+            along = path.along(found.positions)
+            return super().check_geometry(path, found, between) or ("" if 0.1 < along < 0.9 else "too near")
+
+    def kept(kind):
+        for back in (False, True):
+            search_, status, reason = along_the_line(high, back=back, kind=kind)
+            assert status == "ok" and search_.known["descents"] == "unsettled" and "higher end" in reason
+            assert search_.known["energy_saddle"] == pytest.approx(0.5, abs=1e-3)
+
+    class Below(Near):
+        """Takes the saddle that lies below the end."""
+
+        def check_saddle(self, path, found):
+            return self.check_geometry(path, found, self.settings.between)
+
+    kept(Near)
+    with pytest.raises(AssertionError):
+        kept(Below)
+
+
+def test_several_minima_in_a_row_are_followed_to_the_highest_saddle():
+    row = ((0.0, 0.0), (0.5, 0.4), (1.0, 0.2), (1.3, 0.5), (1.6, 0.2), (1.8, 0.9), (2.05, 0.3), (2.45, 0.6), (3.0, 0.0))
+
+    class Short(Search):
+        def chain(self, path, rest, known, check, where, depth):
+            return [known[-1]], ""
+
+    def highest(kind):
+        for back in (False, True):
+            search_, status, _ = along_the_line(row, back=back, kind=kind)
+            assert status == "ok" and search_.known["descents"] == "side-basin", search_.path
+            assert search_.known["energy_saddle"] == pytest.approx(0.9, abs=1e-3), search_.path
+
+    highest(Search)
+    with pytest.raises(AssertionError):  # the twin that trusts the first saddle behind a side basin
+        highest(Short)
 
 
 def test_shoulder_is_no_side_basin():
@@ -458,14 +590,15 @@ def test_sides_belong_to_the_ends_they_lie_at(monkeypatch):
     def right():
         search_, status, _ = along_the_line(TWO)
         assert status == "ok" and search_.known["energy_saddle"] == pytest.approx(0.8, abs=1e-4)
+        assert search_.known["descents"] == "side-basin"
         for name in ("side_initial", "side_final"):
             assert search_.known[name] == pytest.approx(plain.known[name], abs=1e-4, nan_ok=True)
 
     monkeypatch.setattr(checks_module, "descend", turned)
     right()
 
-    def kept(self, path, saddle):  # the twin that believes the signs
-        check = real(self, path, saddle)
+    def kept(self, *arguments, **options):  # the twin that believes the signs
+        check = real(self, *arguments, **options)
         return replace(check, sides=check.sides[::-1])
 
     real = Search.descents

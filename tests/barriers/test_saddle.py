@@ -369,3 +369,33 @@ def test_springs_save_force_calls(cuni):
     assert quick.converged and plain.converged
     assert quick.energy == pytest.approx(plain.energy, abs=1e-4)
     assert quick.force_calls < plain.force_calls
+
+
+def test_springs_of_an_interstitial_leave_its_host_bound_and_are_stiff_where_it_is_squeezed():
+    cell = Alloy.from_atoms(bulk("Fe", "bcc", a=2.87, cubic=True)).with_interstitials("C", "octahedral").supercell(3)
+    network = JumpNetwork.from_supercell(cell)
+    carrier = int(cell.mobile_sites[0])
+    occupation = np.where(np.isin(np.arange(cell.n_sites), cell.mobile_sites), 0, cell.species.index("Fe"))
+    occupation[carrier] = cell.species.index("C")
+    host = Host.from_occupation(cell, occupation)
+    assert host.numbers[host.guests].tolist() == [6]
+    springs = host.preconditioner(SaddleSettings())
+    iron = np.flatnonzero(host.numbers == 26)
+    alone = SpringPreconditioner(host.positions[iron], host.cell, host.pbc)
+    assert springs.n_bonds == alone.n_bonds + 2  # two atoms at a/2, the next four are 41 % farther
+    blind = SpringPreconditioner(host.positions, host.cell, host.pbc)
+    assert blind.n_bonds < alone.n_bonds  # taken for an atom of the lattice, carbon hides bonds of iron
+    hop = Hop.from_jump(network, host, carrier, 0)
+    axis = host.positions - host.positions[hop.mover]
+    near = np.linalg.norm(cell.minimum_image(axis), axis=1)
+    bond = cell.minimum_image(axis)[np.flatnonzero((near > 0) & (near < 1.5))[0]]
+    push = np.zeros_like(host.positions)
+    push[hop.mover] = bond / np.linalg.norm(bond)
+    assert (push * springs.multiply(push)).sum() > 5 * (push * blind.multiply(push)).sum()
+    place = host.positions.copy()
+    place[hop.mover] += hop.displacement
+    moved = springs.moved(hop.mover, place[hop.mover])
+    built = SpringPreconditioner(place, host.cell, host.pbc, guests=host.guests)
+    vector = np.random.default_rng(0).normal(size=place.shape)
+    assert np.allclose(moved.solve(vector), built.solve(vector), atol=1e-10)
+    assert np.allclose(moved.multiply(vector), built.multiply(vector), atol=1e-10)

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase.build import bulk
 
 import ase_kinoson as ak
 from ase_kinoson.errors import KinosonError
 from ase_kinoson.kinosons.finite_size import extrapolate, finite_size_corrected
+from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
 from ase_kinoson.validation import hcp_interstitials, parent
 
 CELLS = {
@@ -85,6 +87,22 @@ def test_solutes_of_other_rates(rate):
         assert getattr(found, name) is getattr(result, name)
 
 
+@pytest.mark.parametrize(("lattice", "size", "factor"), [("fcc", 3, 0.78145142), ("bcc", 4, 0.72719414)])
+def test_diffusivity_of_a_pure_crystal_is_that_of_the_infinite_one(lattice, size, factor):
+    """D* = f z w l²/6 c_v: the site that the vacancy of the cell takes from the atoms is an effect of its size too."""
+    cell = ak.Alloy.from_atoms(bulk("Cu", lattice, a=1.0, cubic=True)).supercell((size,) * 3)
+    network = ak.JumpNetwork.from_supercell(cell)
+    result = ak.exact_transport(cell, network, ak.SpeciesRates({"Cu": 1.0}))
+    ideal = factor * np.square(network.vectors[0]).sum() / 6 * 1e-20
+    assert float(finite_size_corrected(result).tracer_diffusivity["Cu"]) == pytest.approx(ideal, rel=2e-3, abs=0)
+    assert float(result.tracer_diffusivity["Cu"]) > 1.015 * ideal
+    doubtful = ak.exact_transport(
+        cell, network, ak.SpeciesRates({"Cu": 1.0}), vacancy_fraction=VacancyFraction.constant(1e-4, 3e-5)
+    )
+    found = finite_size_corrected(doubtful).tracer_diffusivity["Cu"]
+    assert float(found.error) == pytest.approx(0.3 * float(found), rel=1e-9, abs=0)
+
+
 def test_every_tracer_of_a_concentrated_alloy(tiny, pair_model):
     """By hand on exact scalars of the 4+4 cell, d = 2."""
     cell, network = tiny
@@ -95,7 +113,8 @@ def test_every_tracer_of_a_concentrated_alloy(tiny, pair_model):
         x = result.composition.fractions[a]
         tracer = float(result.tracer_diffusivity[symbol]) * 1e20 / 1e-4 * x
         less = tracer - (tracer + matrix[a].sum()) ** 2 / (2 * 4 * matrix.sum())
-        assert float(found.tracer_diffusivity[symbol]) == pytest.approx(less * 1e-24 / x, rel=1e-9, abs=0)
+        share = x / result.composition.fractions.sum()  # of the atoms: a dilute vacancy leaves no site out
+        assert float(found.tracer_diffusivity[symbol]) == pytest.approx(less * 1e-24 / share, rel=1e-9, abs=0)
         ratio = float(found.correlation_factor[symbol]) / float(result.correlation_factor[symbol])
         assert ratio == pytest.approx(less / tracer, rel=1e-9)
     with pytest.raises(KinosonError, match="already"):

@@ -1,0 +1,173 @@
+"""Compositions: points of a simplex, cells that hold them, and their lattice constants."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ase_kinoson.crystal.alloy import Alloy, Sublattice
+from ase_kinoson.crystal.supercell import Supercell
+from ase_kinoson.errors import BarrierError, KinosonError
+from ase_kinoson.kinetics.monte_carlo import random_occupations
+
+__all__ = ["Fractions", "as_fractions", "composition_grid", "relaxed_lattice_constant", "vegard", "with_composition"]
+
+Fractions = tuple[tuple[str, float], ...]
+"""Symbols and their fractions, in a fixed order of symbols; they sum to 1."""
+
+
+def composition_grid(species: Sequence[str], step: float = 0.1) -> list[dict[str, float]]:
+    """All compositions whose fractions are multiples of a step, corners and edges included.
+
+    Parameters
+    ----------
+    species
+        Symbols; the order of the fractions.
+    step
+        1 over a whole number. n species and 1/step = m give C(m + n − 1, n − 1) points: 66 for three and 0.1.
+
+    Returns
+    -------
+    list of dict
+        From the first pure species to the last; neighbours in the list are mostly neighbours in composition.
+
+    Raises
+    ------
+    KinosonError
+        If a species is named twice, or the step does not divide 1.
+    """
+    names = list(species)
+    if len(names) < 2 or len(set(names)) != len(names):
+        raise KinosonError(f"found species {names} for a grid; expected at least two different ones; name them once")
+    parts = round(1.0 / step) if 0 < step <= 1 else 0
+    if parts < 1 or abs(parts * step - 1.0) > 1e-6:
+        raise KinosonError(f"found step={step}; expected 1 over a whole number, such as 0.1; choose one")
+    rows = [c for c in itertools.product(range(parts + 1), repeat=len(names)) if sum(c) == parts]
+    return [{s: n / parts for s, n in zip(names, row, strict=True)} for row in sorted(rows, reverse=True)]
+
+
+def as_fractions(composition: Mapping[str, float], species: Sequence[str]) -> Fractions:
+    """Check a composition and write it in the order of ``species``, absent ones as 0.
+
+    Raises
+    ------
+    KinosonError
+        If fractions are negative, do not sum to 1, or name a species that is not listed.
+    """
+    unknown = sorted(set(composition) - set(species))
+    if unknown:
+        raise KinosonError(f"found {unknown} in a composition; expected species among {list(species)}; rename them")
+    x = np.array([float(composition.get(s, 0.0)) for s in species])
+    if not np.all(np.isfinite(x)) or x.min(initial=0.0) < -1e-9 or abs(x.sum() - 1.0) > 1e-6:
+        raise KinosonError(
+            f"found the composition {dict(composition)}; expected fractions of at least 0 that sum to 1; correct them"
+        )
+    x = np.clip(x, 0.0, None)
+    return tuple((s, round(float(v), 10)) for s, v in zip(species, x / x.sum(), strict=True))
+
+
+def with_composition(alloy: Alloy, fractions: Fractions, *, scale: float = 1.0) -> Alloy:
+    """The same parent crystal with another composition on its mobile sublattice, stretched by a factor.
+
+    Species with fraction 0 stay known, so that all compositions share their species codes.
+
+    Raises
+    ------
+    KinosonError
+        If the crystal has several mobile sublattices, or an interstitial one.
+    """
+    mobile = [k for k, s in enumerate(alloy.sublattices) if s.mobile]
+    if len(mobile) != 1 or alloy.is_interstitial:
+        raise KinosonError(
+            f"found {len(mobile)} mobile sublattices{' and an interstitial' if alloy.is_interstitial else ''}; "
+            "expected one on which a vacancy moves; evaluate other crystals one composition at a time"
+        )
+    old = alloy.sublattices[mobile[0]]
+    subs = list(alloy.sublattices)
+    subs[mobile[0]] = Sublattice(old.name, tuple(sorted(fractions)), mobile=True)
+    cell = alloy.cell.copy()
+    cell[alloy.pbc] *= scale
+    return replace(alloy, cell=cell, sublattices=tuple(subs))
+
+
+def vegard(composition: Mapping[str, float], lattice_constants: Mapping[str, float]) -> float:
+    """Lattice constant by Vegard's rule, Σ x_i a_i, in the unit of ``lattice_constants``.
+
+    Fractions need not sum to 1 exactly; they are normalised. (L. Vegard, Z. Phys. 5, 17 (1921); alloys of atoms of very
+    different size deviate by up to about 1 %.)
+
+    Raises
+    ------
+    KinosonError
+        If a species has no lattice constant, or one is not positive.
+    """
+    present = {s: float(x) for s, x in composition.items() if x > 0}
+    missing = sorted(set(present) - set(lattice_constants))
+    if missing or not present:
+        raise KinosonError(
+            f"found no lattice constant of {missing or 'any species'}; expected one for each of {sorted(present)}; "
+            "add them"
+        )
+    bad = {s: lattice_constants[s] for s in present if not lattice_constants[s] > 0}
+    if bad:
+        raise KinosonError(f"found lattice constants {bad}; expected positive lengths; correct them")
+    total = sum(present.values())
+    return sum(x * float(lattice_constants[s]) for s, x in present.items()) / total
+
+
+def relaxed_lattice_constant(
+    cell: Supercell, calculator: Callable[[], Any], *, n_cells: int = 1, seed: int = 0, fmax: float = 0.02
+) -> tuple[float, float]:
+    """Lattice constant at zero pressure of random arrangements: atoms and volume relax, the shape stays.
+
+    Parameters
+    ----------
+    cell
+        Supercell with the composition; its lattice constant is the start.
+    calculator
+        Factory of an ASE calculator with stresses.
+    n_cells, seed
+        Number of random arrangements, and their seed. The cells hold no vacancy: its site gets the most abundant
+        species.
+    fmax
+        Largest force and stress component left, eV/Å.
+
+    Returns
+    -------
+    value, error : float
+        Length of the first conventional vector, Å, and its standard error over arrangements (NaN for one).
+
+    Raises
+    ------
+    BarrierError
+        If a cell does not relax.
+    """
+    from ase.filters import FrechetCellFilter
+    from ase.optimize import LBFGS
+
+    occupations, carriers = random_occupations(cell, n_cells, np.random.default_rng(seed))
+    known: dict[str, int] = {}
+    for sub in cell.counts:
+        for symbol, n in sub.items():
+            known[symbol] = known.get(symbol, 0) + n
+    fill = cell.species.index(max(known, key=lambda s: known[s]))
+    length = float(np.linalg.norm((cell.alloy.conventional @ cell.alloy.cell)[0]))
+    found: NDArray[np.float64] = np.empty(n_cells)
+    for n, (row, carrier) in enumerate(zip(occupations, carriers, strict=True)):
+        row[carrier] = fill
+        atoms = cell.to_atoms(row)
+        atoms.calc = calculator()
+        before = float(atoms.cell.volume)
+        if not LBFGS(FrechetCellFilter(atoms, hydrostatic_strain=True), logfile=None).run(fmax=fmax, steps=500):
+            raise BarrierError(
+                f"a random cell of {len(atoms)} atoms did not relax in 500 steps; expected forces below {fmax} eV/Å; "
+                "start from a better lattice constant or raise fmax"
+            )
+        found[n] = length * (float(atoms.cell.volume) / before) ** (1.0 / cell.alloy.dimension)
+    error = float(found.std(ddof=1) / np.sqrt(n_cells)) if n_cells > 1 else float("nan")
+    return float(found.mean()), error

@@ -1,0 +1,386 @@
+"""`composition_map`: diffusion coefficients over compositions, from one model of barriers.
+
+Every point is a calculation of its own: its seed follows from its composition and temperature alone, so that it does
+not matter in which order, by how many workers, or beside which other points it is computed.
+"""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from tqdm.auto import tqdm
+
+from ase_kinoson.barriers.composition_range import DEFAULT_LIMIT, CompositionRange
+from ase_kinoson.composition import Fractions, as_fractions, vegard
+from ase_kinoson.crystal.jumps import JumpNetwork
+from ase_kinoson.errors import KinosonError, KinosonWarning
+from ase_kinoson.kinosons.statistics import Quantity
+from ase_kinoson.map_folder import FORMAT, MapFolder, about_map, read_json, write_json
+from ase_kinoson.map_point import MapPoint, MapSettings, PointTask, compute_point
+from ase_kinoson.units import thermal_energy
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["CompositionMap", "MapPoint", "MapSettings", "composition_map"]
+
+
+@dataclass(frozen=True, eq=False)
+class CompositionMap:
+    """Diffusion coefficients over compositions and temperatures.
+
+    Attributes
+    ----------
+    species : tuple of str
+    points : tuple of MapPoint
+        All compositions of the first temperature, then of the next.
+    """
+
+    species: tuple[str, ...]
+    points: tuple[MapPoint, ...]
+
+    @property
+    def temperatures_K(self) -> tuple[float, ...]:
+        """All temperatures, in the order given."""
+        return tuple(dict.fromkeys(p.temperature_K for p in self.points))
+
+    def at(self, temperature_K: float | None = None) -> tuple[MapPoint, ...]:
+        """Points of one temperature; None: of the only one."""
+        known = self.temperatures_K
+        if temperature_K is None and len(known) == 1:
+            temperature_K = known[0]
+        chosen = tuple(p for p in self.points if p.temperature_K == temperature_K)
+        if not chosen:
+            raise KinosonError(f"found temperature_K={temperature_K}; expected one of {list(known)}; choose one")
+        return chosen
+
+    def compositions(self, temperature_K: float | None = None) -> NDArray[np.float64]:
+        """Nominal fractions, shape (n, n_species)."""
+        return np.array([[p.composition[s] for s in self.species] for p in self.at(temperature_K)])
+
+    def values(self, name: str, temperature_K: float | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """One coefficient at all compositions, with errors; NaN where there is none.
+
+        Parameters
+        ----------
+        name
+            ``"vacancy"``: D_v; ``"tracer"``: Σ_a x_a D*_a; ``"tracer Cu"``, ``"f Cu"``, ``"share Cu"``;
+            ``"energy vacancy"``, ``"energy Cu"``: activation energies.
+        temperature_K
+            None: the only one.
+        """
+        found = [_value(p, name, self.species) for p in self.at(temperature_K)]
+        return np.array([v for v, _ in found]), np.array([e for _, e in found])
+
+    def excess(
+        self,
+        name: str = "vacancy",
+        temperature_K: float | None = None,
+        *,
+        melting_K: Mapping[str, float] | Callable[[dict[str, float]], float] | None = None,
+        homologous: float | None = None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How much faster or slower than the mixture of the pure species: ln D − Σ_i x_i ln D_i.
+
+        D_i is the coefficient of pure i at the same temperature, so that activation energies and logarithms of
+        prefactors mix in proportion. Below 0: sluggish; above: anti-sluggish. With ``homologous`` = T/Tm the pure
+        species are taken at that fraction of their own melting temperature and the alloy at that of its own, by the
+        activation energies of the map; diffusion of alloys was called sluggish, or not, by either comparison
+        (Tsai, Tsai and Yeh, Acta Mater. 61, 4887 (2013); Vaidya et al., Acta Mater. 146, 211 (2018)).
+
+        Parameters
+        ----------
+        name
+            ``"vacancy"`` or ``"tracer"`` (Σ_a x_a D*_a, per c_v).
+        temperature_K
+            None: the only one.
+        melting_K
+            Melting temperatures of the species, mixed in proportion, or a callable of the composition.
+        homologous
+            T/Tm.
+
+        Returns
+        -------
+        value, error : ndarray, shape (n,)
+
+        Raises
+        ------
+        KinosonError
+            If a pure species is missing in the map, or one of the last two arguments.
+        """
+        points = self.at(temperature_K)
+        if name not in ("vacancy", "tracer"):
+            raise KinosonError(f"found excess of {name!r}; expected 'vacancy' or 'tracer'; choose one")
+        if (melting_K is None) != (homologous is None):
+            raise KinosonError("found one of melting_K and homologous; expected both or none; pass both")
+        level, noise = self.values(name, temperature_K)
+        log, error = np.log(level), noise / level
+        if homologous is not None:
+            log = log + np.array([self._shift(p, name, melting_K, homologous) for p in points])
+        x = self.compositions(temperature_K)
+        corner = {}
+        for i, s in enumerate(self.species):
+            rows = np.flatnonzero(x[:, i] > 1 - 1e-9)
+            if len(rows) == 0 and x[:, i].any():
+                raise KinosonError(
+                    f"found no point of pure {s} in the map; expected one for each species; add it to the compositions"
+                )
+            corner[i] = rows[0] if len(rows) else None
+        value, variance = log.copy(), error**2
+        for i, row in corner.items():
+            if row is not None:
+                value -= x[:, i] * log[row]
+                variance += (x[:, i] * error[row]) ** 2
+        ends = [row for row in corner.values() if row is not None]
+        value[ends], variance[ends] = 0.0, 0.0
+        return value, np.sqrt(variance)
+
+    def _shift(self, p: MapPoint, name: str, melting_K: Any, homologous: float) -> float:
+        """Change ln D(homologous · Tm) − ln D(T) by the activation energy at T."""
+        if name == "vacancy":
+            energy = float(p.activation_energy["vacancy"].value) if p.activation_energy else np.nan
+        else:
+            flux = {s: p.composition[s] * float(q.value) for s, q in p.tracer_diffusivity.items()}
+            energy = (
+                sum(flux[s] * float(p.activation_energy[s].value) for s in flux) / sum(flux.values())
+                if p.activation_energy
+                else np.nan
+            )
+        kelvin = homologous * (melting_K(p.composition) if callable(melting_K) else vegard(p.composition, melting_K))
+        return -energy * (1.0 / thermal_energy(kelvin) - 1.0 / thermal_energy(p.temperature_K))
+
+    # -- tables -------------------------------------------------------------------------------------------------------
+
+    def rows(self) -> tuple[list[str], list[list[float | str]]]:
+        """Header with units, and one row per point."""
+        header = [f"x({s})" for s in self.species] + ["T [K]", "a [Å]"]
+        names = ["vacancy"]
+        for kind in ("tracer", "f", "share"):
+            names += [f"{kind} {s}" for s in self.species]
+        names += [f"energy {s}" for s in ("vacancy", *self.species)]
+        for n in names:
+            title, unit = _title(n)
+            header += [f"{title}{unit}", f"error of {title}{unit}"]
+        header += ["distance [at.%]", "kind"]
+        body: list[list[float | str]] = []
+        for p in self.points:
+            line: list[float | str] = [p.composition[s] for s in self.species]
+            line += [p.temperature_K, p.lattice_constant]
+            for n in names:
+                line += list(_value(p, n, self.species))
+            body.append([*line, np.nan if p.distance is None else p.distance, p.vacancy_diffusivity.kind])
+        return header, body
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return a pandas DataFrame; units are in the names of the columns."""
+        import pandas
+
+        header, body = self.rows()
+        return pandas.DataFrame(body, columns=header)
+
+    def write_csv(self, path: str | Path) -> None:
+        """Write comma-separated values; units are in the header."""
+        header, body = self.rows()
+        with open(path, "w", newline="", encoding="utf-8") as handle:
+            writer = csv.writer(handle)
+            writer.writerow(header)
+            writer.writerows([[f"{v:.8g}" if isinstance(v, float) else v for v in line] for line in body])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every number with unit, error and kind, ready for JSON."""
+        return {"format": FORMAT, "species": list(self.species), "points": [p.as_dict() for p in self.points]}
+
+    def save(self, path: str | Path) -> None:
+        """Write one JSON file."""
+        write_json(Path(path), self.as_dict())
+
+    @classmethod
+    def load(cls, path: str | Path) -> CompositionMap:
+        """Read what :meth:`save` wrote."""
+        data = read_json(Path(path))
+        if data.get("format") != FORMAT or "points" not in data:
+            raise KinosonError(f"{path} holds no composition map; expected the format {FORMAT!r}; check the path")
+        return cls(tuple(data["species"]), tuple(MapPoint.from_dict(p) for p in data["points"]))
+
+    def __str__(self) -> str:
+        kinds = sorted({p.vacancy_diffusivity.kind for p in self.points})
+        return f"composition map of {'-'.join(self.species)}: {len(self.points)} points, {', '.join(kinds)}"
+
+
+def composition_map(
+    jumps: JumpNetwork,
+    source: Any,
+    compositions: Iterable[Mapping[str, float]],
+    *,
+    temperature_K: float | Sequence[float],
+    lattice_constant: Mapping[str, float] | Callable[[dict[str, float]], float] | None = None,
+    settings: MapSettings | None = None,
+    folder: str | Path | None = None,
+    executor: Executor | None = None,
+    limit: float = DEFAULT_LIMIT,
+    seed: int = 0,
+    progress: bool = False,
+) -> CompositionMap:
+    """Diffusion coefficients of every species over compositions.
+
+    Parameters
+    ----------
+    jumps
+        Vacancy jumps on the supercell to use; the composition of its mobile sublattice is replaced at every point.
+    source
+        A :class:`BarrierModel` fitted on several compositions, a lattice gas, or a callable that takes a composition
+        and returns one.
+    compositions
+        Fractions of the atoms of the mobile sublattice, see :func:`composition_grid`.
+    temperature_K
+        K; one or several.
+    lattice_constant
+        Length of the first conventional vector, Å: of every pure species (mixed by Vegard's rule), or a callable of
+        the composition. Default: that of ``jumps`` everywhere.
+    settings
+        Effort per point.
+    folder
+        Keeps one file per point; what is there is not computed again. A run that was killed goes on from it.
+    executor
+        Any ``concurrent.futures.Executor``; the numbers do not depend on it. Use processes: threads take turns. A
+        callable ``source`` must then be importable there.
+    limit
+        Largest distance of a composition from those the model was fitted on, at.%; see
+        :meth:`CompositionRange.distance`.
+    seed
+        Seed of all points.
+    progress
+        Show a bar.
+
+    Returns
+    -------
+    CompositionMap
+        Numbers of a fitted model are called "of the model": what its errors do to them is in no error bar, and they
+        bound nothing but the model's own coefficients.
+
+    Raises
+    ------
+    KinosonError
+        If a composition is none, or the folder holds points of other settings.
+    ModelError
+        If a composition is farther than ``limit`` from the trained range.
+
+    Warns
+    -----
+    KinosonWarning
+        If compositions are outside the trained range, or points gave warnings of their own.
+    """
+    settings = settings or MapSettings()
+    alloy = jumps.supercell.alloy
+    length = float(np.linalg.norm((alloy.conventional @ alloy.cell)[0]))
+    given = [dict(x) for x in compositions]
+    if not given:
+        raise KinosonError("found no compositions; expected at least one; pass a list or composition_grid(species)")
+    species = tuple(sorted({s for x in given for s in x}))
+    points = list(dict.fromkeys(as_fractions(x, species) for x in given))
+    kelvins = [float(t) for t in np.atleast_1d(np.asarray(temperature_K, dtype=float))]
+    for kelvin in kelvins:
+        thermal_energy(kelvin)
+    gaps: list[float] | list[None] = [None] * len(points)
+    known = CompositionRange.of(source)
+    if known is not None:
+        gaps = known.check([dict(x) for x in points], limit=limit)
+    tasks = []
+    for kelvin in kelvins:
+        for x, gap in zip(points, gaps, strict=True):
+            a = _length(lattice_constant, x, length)
+            tasks.append(PointTask(jumps, source, x, kelvin, a, a / length, settings, _entropy(seed, x, kelvin), gap))
+    shelf = None if folder is None else MapFolder(Path(folder), about_map(jumps, source, settings, seed))
+    found: dict[int, MapPoint] = {}
+    if shelf is not None:
+        found = {n: p for n, task in enumerate(tasks) if (p := shelf.read(task)) is not None}
+    with tqdm(total=len(tasks), initial=len(found), desc="composition map", unit="point", disable=not progress) as bar:
+        for n, point in _computed({n: t for n, t in enumerate(tasks) if n not in found}, executor):
+            found[n] = point
+            if shelf is not None:
+                shelf.write(tasks[n], point)
+            bar.update()
+    made = CompositionMap(species, tuple(found[n] for n in range(len(tasks))))
+    loud = [p for p in made.points if p.remarks]
+    if loud:
+        warnings.warn(
+            f"{len(loud)} of {len(made.points)} points gave warnings (MapPoint.remarks); the first, at "
+            f"{loud[0].composition}: {loud[0].remarks[0]}",
+            KinosonWarning,
+            stacklevel=2,
+        )
+    return made
+
+
+# -- pieces -----------------------------------------------------------------------------------------------------------
+
+
+def _computed(tasks: Mapping[int, PointTask], executor: Executor | None) -> Iterable[tuple[int, MapPoint]]:
+    if executor is None:
+        for n, task in tasks.items():
+            yield n, compute_point(task)
+        return
+    futures = {executor.submit(compute_point, task): n for n, task in tasks.items()}
+    try:
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        for future in futures:  # only after an error is there anything left to cancel
+            future.cancel()
+
+
+def _entropy(seed: int, x: Fractions, temperature_K: float) -> tuple[int, ...]:
+    """Seed of a point, from what it is and not from where it stands in a list."""
+    return (int(seed), round(1e3 * temperature_K), *(round(1e9 * v) for _, v in x))
+
+
+def _length(given: Any, x: Fractions, default: float) -> float:
+    if given is None:
+        return default
+    a = float(given(dict(x))) if callable(given) else vegard(dict(x), given)
+    if not (np.isfinite(a) and a > 0):
+        raise KinosonError(f"found a lattice constant of {a} Å at {dict(x)}; expected a positive length; correct it")
+    return a
+
+
+def _title(name: str) -> tuple[str, str]:
+    kind, _, who = name.partition(" ")
+    if kind == "vacancy":
+        return "D_v", " [m^2/s]"
+    if kind == "tracer":
+        return f"D*({who})" if who else "D*", " [m^2/s per c_v]"
+    if kind == "energy":
+        return f"E_a({who})", " [eV]"
+    return (f"f({who})" if kind == "f" else f"share({who})"), ""
+
+
+def _value(p: MapPoint, name: str, species: Sequence[str]) -> tuple[float, float]:
+    kind, _, who = name.partition(" ")
+    if name == "vacancy":
+        q: Quantity | None = p.vacancy_diffusivity
+    elif name == "tracer":
+        parts = [(p.composition[s], p.tracer_diffusivity[s]) for s in p.tracer_diffusivity]
+        errors: ArrayLike = [x * float(q.error) for x, q in parts]
+        return sum(x * float(q.value) for x, q in parts), float(np.linalg.norm(errors))
+    else:
+        tables = {
+            "tracer": p.tracer_diffusivity,
+            "f": p.correlation_factor,
+            "share": p.share,
+            "energy": p.activation_energy,
+        }
+        if kind not in tables or (who not in species and (kind, who) != ("energy", "vacancy")):
+            raise KinosonError(
+                f"found the coefficient {name!r}; expected 'vacancy', 'tracer', or one of "
+                f"{[f'{k} <species>' for k in tables]} with a species of {list(species)}; choose one"
+            )
+        q = tables[kind].get(who)
+    return (float(q.value), float(q.error)) if q is not None else (float("nan"), float("nan"))

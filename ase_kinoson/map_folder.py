@@ -1,0 +1,111 @@
+"""The folder of a composition map: what a killed run leaves for the next one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ase_kinoson.crystal.jumps import JumpNetwork
+from ase_kinoson.errors import KinosonError
+from ase_kinoson.map_point import MapPoint, MapSettings, PointTask
+
+__all__ = ["FORMAT", "MapFolder", "about_map", "read_json", "write_json"]
+
+FORMAT = "ase_kinoson.composition_map/1"
+
+
+def about_map(jumps: JumpNetwork, source: Any, settings: MapSettings, seed: int) -> dict[str, Any]:
+    """What must be the same for points of one folder."""
+    if hasattr(source, "_parts"):
+        _, arrays = source._parts()
+        mark = hashlib.sha256(b"".join(np.ascontiguousarray(arrays[k]).tobytes() for k in sorted(arrays))).hexdigest()
+        name = f"{type(source).__name__} {mark[:16]}"
+    else:
+        # the name of a function says little of what it does: its folder is the user's business
+        name = getattr(source, "__qualname__", None) or repr(source)
+    return {
+        "format": FORMAT,
+        "jumps": jumps.fingerprint,
+        "supercell": jumps.supercell.matrix.tolist(),
+        "source": name,
+        "seed": int(seed),
+        **asdict(settings),
+    }
+
+
+class MapFolder:
+    """A folder with one file per point, and one that says of which map.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    about
+        See :func:`about_map`.
+
+    Raises
+    ------
+    KinosonError
+        If the folder holds points of another map.
+    """
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "map.json"
+        if not file.is_file():
+            write_json(file, about)
+            return
+        there = read_json(file)
+        other = [k for k in about if there.get(k) != about[k]]
+        if other:
+            raise KinosonError(
+                f"the folder {folder} holds points of another map: {other[0]} is {there.get(other[0])!r} there and "
+                f"{about[other[0]]!r} here; expected the same; use another folder, or delete this one"
+            )
+
+    def _file(self, task: PointTask) -> Path:
+        name = "-".join(f"{s}{100 * x:.6g}" for s, x in task.fractions if x > 0)
+        return self.folder / f"{name}-{task.temperature_K:g}K.json"
+
+    def read(self, task: PointTask) -> MapPoint | None:
+        """A point that is there, at the lattice constant and distance that are asked for."""
+        file = self._file(task)
+        if not file.is_file():
+            return None
+        point = MapPoint.from_dict(read_json(file))
+        if abs(point.lattice_constant - task.lattice_constant) > 1e-9:
+            raise KinosonError(
+                f"{file} holds a lattice constant of {point.lattice_constant:.6g} Å; expected "
+                f"{task.lattice_constant:.6g} Å as now asked for; use another folder, or delete this file"
+            )
+        return point
+
+    def write(self, task: PointTask, point: MapPoint) -> None:
+        """Keep a point, in one step."""
+        write_json(self._file(task), point.as_dict())
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a file in one step."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that :func:`write_json` wrote."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise KinosonError(f"{path} is no readable JSON ({error}); expected a file of a map; delete it") from error
+    if not isinstance(data, dict):
+        raise KinosonError(f"{path} holds something else; expected a file of a map; delete it")
+    return data

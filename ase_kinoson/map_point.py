@@ -1,0 +1,312 @@
+"""`MapPoint`: diffusion coefficients of one composition at one temperature, and how they are computed."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ase_kinoson.barriers.invariant import single_thread
+from ase_kinoson.composition import Fractions, with_composition
+from ase_kinoson.crystal.jumps import JumpNetwork
+from ase_kinoson.errors import KinosonError, KinosonWarning
+from ase_kinoson.kinetics.rates import Rates
+from ase_kinoson.kinetics.sampling import sample_states
+from ase_kinoson.kinosons.correction import correct
+from ase_kinoson.kinosons.density import KinosonDensity
+from ase_kinoson.kinosons.result import ESTIMATE, Transport
+from ase_kinoson.kinosons.statistics import Quantity
+from ase_kinoson.kinosons.training import train_relaxation
+from ase_kinoson.kinosons.trajectories import run_kmc
+from ase_kinoson.kinosons.transport import transport
+from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
+
+__all__ = ["MapPoint", "MapSettings", "PointTask", "compute_point"]
+
+_ALONE = threading.Lock()
+"""Warnings are caught, and threads of torch counted, for a process as a whole: its threads take turns."""
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """What is done at every point of a map.
+
+    Diffusivities come from trajectories of the source's rates where there are any (``n_jumps``), else from the residual
+    ladder (``n_steps``), else they are the upper bounds of y. Activation energies and shares are those of the kinosons,
+    of y, in any case.
+
+    Attributes
+    ----------
+    n_chains, sweeps, n_rounds
+        Monte Carlo: independent chains, sweeps before the first states, and how often a state is taken of each chain.
+    closure_epochs
+        Training of the factors of the paths of y, on the states of every second chain.
+    n_jumps, n_walkers
+        Kinetic Monte Carlo; 0 jumps: none.
+    n_steps, n_trajectories
+        Residual ladder, from the states of the chains that did not train y; 0 steps: none.
+    attempt_frequency
+        s⁻¹, of barriers whose source knows none of their own.
+    n_resamples
+        Bootstrap over chains.
+    """
+
+    n_chains: int = 256
+    sweeps: int = 20
+    n_rounds: int = 2
+    closure_epochs: int = 0
+    n_jumps: int = 384
+    n_walkers: int = 256
+    n_steps: int = 0
+    n_trajectories: int = 512
+    attempt_frequency: float = DEFAULT_ATTEMPT_FREQUENCY
+    n_resamples: int = 200
+
+    def __post_init__(self) -> None:
+        small = {"n_chains": 10, "sweeps": 1, "n_rounds": 1, "closure_epochs": 0, "n_jumps": 0, "n_walkers": 2}
+        for name, least in (small | {"n_steps": 0, "n_trajectories": 1}).items():
+            if not getattr(self, name) >= least:
+                raise KinosonError(f"found {name}={getattr(self, name)}; expected at least {least}; raise it")
+
+
+@dataclass(frozen=True, eq=False)
+class MapPoint:
+    """Diffusion coefficients of one composition at one temperature.
+
+    Attributes
+    ----------
+    composition : dict of str to float
+        Nominal fractions of the mobile sublattice; species with 0 included.
+    realised : dict of str to float
+        Fractions of the atoms of the cell: whole numbers of atoms.
+    temperature_K : float
+    lattice_constant : float
+        Å; all diffusivities are those of a cell with this one.
+    vacancy_diffusivity : Quantity
+        D_v, m²/s.
+    tracer_diffusivity, correlation_factor : dict of Quantity
+        Of every species present; D* in m²/s, per c_v.
+    share : dict of Quantity
+        Share of the jumps of each species in D_v (its kinosons).
+    activation_energy : dict of Quantity
+        −∂ln D/∂β of ``"vacancy"`` and of the tracers of every species, eV (Hellmann-Feynman); empty for rates without
+        barriers. The share of c_v is not in it.
+    distance : float or None
+        From the trained range of the model, at.%; None where it is unknown.
+    tail : dict of float
+        What the residual ladder may still miss, relative; empty without one.
+    seconds : float
+        Processor time.
+    remarks : tuple of str
+        Warnings of this point.
+    """
+
+    composition: dict[str, float]
+    realised: dict[str, float]
+    temperature_K: float
+    lattice_constant: float
+    vacancy_diffusivity: Quantity
+    tracer_diffusivity: dict[str, Quantity]
+    correlation_factor: dict[str, Quantity]
+    share: dict[str, Quantity]
+    activation_energy: dict[str, Quantity]
+    distance: float | None = None
+    tail: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    remarks: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        groups = ("tracer_diffusivity", "correlation_factor", "share", "activation_energy")
+        return {
+            "composition": self.composition,
+            "realised": self.realised,
+            "temperature_K": self.temperature_K,
+            "lattice_constant_A": self.lattice_constant,
+            "vacancy_diffusivity": self.vacancy_diffusivity.as_dict(),
+            **{name: {s: q.as_dict() for s, q in getattr(self, name).items()} for name in groups},
+            "distance_at_percent": self.distance,
+            "tail": self.tail,
+            "seconds": self.seconds,
+            "remarks": list(self.remarks),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> MapPoint:
+        """Undo :meth:`as_dict`."""
+        groups = ("tracer_diffusivity", "correlation_factor", "share", "activation_energy")
+        return cls(
+            dict(data["composition"]),
+            dict(data["realised"]),
+            data["temperature_K"],
+            data["lattice_constant_A"],
+            Quantity(**data["vacancy_diffusivity"]),
+            **{name: {s: Quantity(**q) for s, q in data[name].items()} for name in groups},
+            distance=data["distance_at_percent"],
+            tail=dict(data["tail"]),
+            seconds=data["seconds"],
+            remarks=tuple(data["remarks"]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PointTask:
+    """All that a worker needs for one point.
+
+    Attributes
+    ----------
+    jumps : JumpNetwork
+        On the parent cell.
+    source
+        Barrier model, lattice gas, or a callable of the composition that returns one.
+    fractions : tuple of (symbol, fraction)
+    temperature_K : float
+    lattice_constant, scale : float
+        Å, and in units of that of the parent cell.
+    settings : MapSettings
+    seed : tuple of int
+        Entropy of the point.
+    distance : float or None
+    """
+
+    jumps: JumpNetwork
+    source: Any
+    fractions: Fractions
+    temperature_K: float
+    lattice_constant: float
+    scale: float
+    settings: MapSettings
+    seed: tuple[int, ...]
+    distance: float | None = None
+
+
+def source_at(source: Any, composition: Mapping[str, float]) -> Any:
+    """The source of one composition: itself, or what the callable returns for it."""
+    known = hasattr(source, "bind") or hasattr(source, "jump_energies") or hasattr(source, "jump_rates")
+    return source(dict(composition)) if callable(source) and not known else source
+
+
+def compute_point(task: PointTask) -> MapPoint:
+    """Sample states, train y and evaluate one point.
+
+    Only the arrangement of the atoms enters barriers and rates, so that all is done at the lattice constant of the
+    parent cell; diffusivities scale with the square of the lattice constant, correlation factors and activation
+    energies do not.
+    """
+    begin = time.process_time()
+    s = task.settings
+    with _ALONE, warnings.catch_warnings(record=True) as caught, single_thread():
+        warnings.simplefilter("always", KinosonWarning)
+        result, bound, realised, own = _evaluate(task, s)
+    remarks = tuple(str(w.message) for w in caught if issubclass(w.category, KinosonWarning))
+    label = " of the model" if own else ""
+
+    def scaled(q: Quantity, factor: float = 1.0) -> Quantity:
+        return Quantity(float(q.value) * factor, float(q.error) * factor, q.unit, q.kind + label)
+
+    area = task.scale**2
+    present = result.species
+    energies: dict[str, Quantity] = {}
+    density = KinosonDensity.from_result(bound)
+    if np.isfinite(density.barrier).all() and np.isfinite(density.state_energy).all():
+        for name in ("vacancy", *present):
+            one = density if name == "vacancy" else KinosonDensity.from_result(bound, quantity=f"tracer_{name}")
+            q = one.activation_energy()
+            energies[name] = Quantity(float(q.value), float(q.error), q.unit, ESTIMATE + label)
+    share = density.share_by_species()
+    tail = {}
+    if hasattr(result, "tail"):
+        names = {"vacancy": "vacancy", **{a: f"tracer {a}" for a in present}}
+        tail = {name: result.tail(key) for name, key in names.items()}
+    return MapPoint(
+        dict(task.fractions),
+        realised,
+        task.temperature_K,
+        task.lattice_constant,
+        scaled(result.vacancy_diffusivity, area),
+        {a: scaled(result.tracer_diffusivity[a], area) for a in present},
+        {a: scaled(result.correlation_factor[a]) for a in present},
+        {a: Quantity(float(q.value), float(q.error), q.unit, ESTIMATE + label) for a, q in share.items()},
+        energies,
+        distance=task.distance,
+        tail=tail,
+        seconds=time.process_time() - begin,
+        remarks=remarks,
+    )
+
+
+def _evaluate(task: PointTask, s: MapSettings) -> tuple[Transport, Transport, dict[str, float], bool]:
+    parent = task.jumps.supercell
+    cell = type(parent)(with_composition(parent.alloy, task.fractions), parent.matrix)
+    jumps = replace(task.jumps, supercell=cell)
+    source = source_at(task.source, dict(task.fractions))
+    rates = Rates.of(source, jumps, temperature_K=task.temperature_K, attempt_frequency=s.attempt_frequency)
+    chains, training, paths, resampling = (int(v) for v in np.random.SeedSequence(task.seed).generate_state(4))
+    states = sample_states(
+        cell,
+        s.n_chains * s.n_rounds,
+        method="monte-carlo",
+        model=rates.source,
+        temperature_K=task.temperature_K,
+        n_chains=s.n_chains,
+        sweeps=s.sweeps,
+        seed=chains,
+    )
+    odd = states.groups % 2 == 1
+    y = train_relaxation(
+        cell,
+        jumps,
+        rates.source,
+        temperature_K=rates.temperature_K,
+        states=states[~odd],
+        form="paths",
+        lookahead=1,
+        epochs=0,
+        closure_epochs=s.closure_epochs,
+        attempt_frequency=s.attempt_frequency,
+        seed=training,
+    )
+    with warnings.catch_warnings():
+        if s.n_jumps or s.n_steps:  # what weakens a bound is of interest only where it is the result
+            warnings.simplefilter("ignore", KinosonWarning)
+        bound = transport(
+            states[odd],
+            jumps,
+            rates.source,
+            y,
+            task.temperature_K,
+            attempt_frequency=s.attempt_frequency,
+            n_resamples=s.n_resamples,
+            seed=resampling,
+        )
+    result: Transport = bound
+    if s.n_jumps:
+        result = run_kmc(
+            states,
+            jumps,
+            rates.source,
+            task.temperature_K,
+            n_jumps=s.n_jumps,
+            n_walkers=s.n_walkers,
+            attempt_frequency=s.attempt_frequency,
+            n_resamples=s.n_resamples,
+            seed=paths,
+        )
+    elif s.n_steps:
+        result = correct(
+            bound,
+            rates.source,
+            n_steps=s.n_steps,
+            n_trajectories=s.n_trajectories,
+            n_resamples=s.n_resamples,
+            seed=paths,
+        )
+    atoms = next(c for sub, c in zip(cell.alloy.sublattices, cell.counts, strict=True) if sub.mobile)
+    total = sum(atoms.values())
+    # what a barrier model says is true of its rates only; a gas is its own truth
+    return result, bound, {a: n / total for a, n in atoms.items()}, hasattr(rates.source, "training_keys")

@@ -1,0 +1,121 @@
+"""The vacancy fraction of a study: given, from a table, or computed with the calculator and kept in the folder."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import TYPE_CHECKING, Any
+
+from ase_kinoson.errors import KinosonError
+from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
+from ase_kinoson.stages import Workers, fingerprint, plain, replace_file
+
+if TYPE_CHECKING:
+    from ase_kinoson.barriers.learned import BarrierModel
+    from ase_kinoson.pipeline import Pipeline
+
+__all__ = ["CALCULATED", "study_vacancy_fraction"]
+
+CALCULATED = "vacancies"
+"""Name of the stage and of its file."""
+
+
+def study_vacancy_fraction(run: Pipeline, model: BarrierModel, model_key: str) -> VacancyFraction | None:
+    """Return c_v(T) as the study file says, or None where it says nothing.
+
+    Parameters
+    ----------
+    run
+        One pass through the stages; remembers the fingerprint of this one.
+    model, model_key
+        Barrier model, whose energies draw the arrangements of an equilibrium ensemble, and its fingerprint.
+
+    Raises
+    ------
+    KinosonError
+        If a table cannot be read, or the calculation fails.
+    """
+    s = run.study.settings
+    own = s.vacancies
+    run.keys[CALCULATED] = fingerprint(own.model_dump(), s.transport.vacancy_fraction)
+    if s.transport.vacancy_fraction is not None:
+        return VacancyFraction.constant(s.transport.vacancy_fraction)
+    if own.fraction is not None:
+        return VacancyFraction.constant(own.fraction, own.fraction_error)
+    if own.formation_energy_eV is not None:
+        return VacancyFraction.from_formation(
+            own.formation_energy_eV, own.formation_entropy_kB, energy_error=own.formation_energy_error_eV
+        )
+    if own.table is not None:
+        path = run.study.base / own.table
+        if not path.is_file():
+            raise KinosonError(
+                f"[vacancies] table: found no file {own.table!r} beside the study file; expected a CSV file; check the "
+                "path"
+            )
+        run.keys[CALCULATED] = fingerprint(own.model_dump(), path.read_text(encoding="utf-8", errors="replace"))
+        return VacancyFraction.from_table(path)
+    if own.arrangements is None:
+        return None
+    return _fraction(_computed(run, model, model_key))
+
+
+def _computed(run: Pipeline, model: BarrierModel, model_key: str) -> dict[str, Any]:
+    """c_v and what belongs to it at every temperature of the study, from the calculator."""
+    study = run.study
+    s, own = study.settings, study.settings.vacancies
+    seed = study.seed(CALCULATED)
+    equilibrium = own.ensemble == "equilibrium"
+    key = run.keys[CALCULATED] = fingerprint(
+        own.model_dump(),
+        s.calculator.model_dump(),
+        study.supercell.fingerprint,
+        study.temperatures_K,
+        seed,
+        model_key if equilibrium else None,
+    )
+    path = study.folder / "stages" / f"{CALCULATED}.json"
+
+    def compute() -> dict[str, Any]:
+        from ase_kinoson.kinosons.vacancy_formation import vacancy_formation
+
+        found = vacancy_formation(
+            study.supercell,
+            study.calculator,
+            ensemble=own.ensemble,
+            temperatures_K=study.temperatures_K if equilibrium else None,
+            model=model if equilibrium else None,
+            arrangements=own.arrangements or 2,
+            sites=own.sites,
+            swaps=own.swaps,
+            entropy_kB=own.formation_entropy_kB,
+            store=study.folder / "vacancies.db",
+            executor=None if run.workers is None else functools.partial(Workers, study.n_workers),
+            seed=seed,
+        )
+        return found.as_dict(study.temperatures_K) | {"source": found.vacancy_fraction().source}
+
+    def save(found: dict[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replace_file(path) as temporary:
+            temporary.write_text(json.dumps(plain(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def load() -> dict[str, Any]:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+    title = f"vacancy fraction from {own.arrangements} arrangements"
+    found = run.stages.run(CALCULATED, key, title=title, compute=compute, save=save, load=load)
+    run.vacancies = found
+    return found
+
+
+def _fraction(found: dict[str, Any]) -> VacancyFraction:
+    """c_v(T) from what the stage kept: nothing but the temperatures of the study is asked for."""
+    rows = found["temperatures"]
+    known = {float(r["temperature_K"]): r["vacancy_fraction"] for r in rows}
+
+    def curve(temperature: float) -> tuple[float, float]:
+        row = known[min(known, key=lambda t: abs(t - temperature))]
+        return float(row["value"]), float(row["error"])
+
+    return VacancyFraction(curve, str(found["source"]), "calculated")

@@ -1,0 +1,263 @@
+"""Composition maps: limits that are exact, independence of order, resuming, and tables."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+import ase_kinoson as ak
+from ase_kinoson import composition_maps as module
+from ase_kinoson.composition import composition_grid
+from ase_kinoson.composition_maps import CompositionMap, MapPoint, MapSettings, composition_map
+
+# short runs say that they are short; what they say is tested where it matters
+pytestmark = pytest.mark.filterwarnings("ignore::ase_kinoson.errors.KinosonWarning")
+
+SHORT = MapSettings(n_chains=64, sweeps=3, n_rounds=2, n_jumps=1280, n_walkers=128, n_resamples=100)
+QUICK = MapSettings(n_chains=16, sweeps=2, n_rounds=2, n_jumps=128, n_walkers=16, n_resamples=40)
+
+
+def square(composition: dict[str, float], size: int = 3) -> ak.JumpNetwork:
+    """A square lattice with one vacancy."""
+    atoms = Atoms("Cu", cell=[1.0, 1.0, 8.0], pbc=(True, True, False))
+    alloy = ak.Alloy.from_atoms(atoms, {"Cu": composition})
+    return ak.JumpNetwork.from_supercell(alloy.supercell((size, size, 1)))
+
+
+@pytest.fixture(scope="module")
+def jumps() -> ak.JumpNetwork:
+    return square({"Ag": 0.5, "Cu": 0.5})
+
+
+def near(q: ak.Quantity, value: float, sigmas: float = 4.0) -> bool:
+    return abs(float(q.value) - value) <= sigmas * float(q.error) + 1e-9 * abs(value)
+
+
+def rates_of(composition: dict[str, float], slow: float = 0.1) -> ak.SpeciesRates:
+    """A source for every composition."""
+    return ak.SpeciesRates({s: slow if s == "Ag" else 1.0 for s in composition})
+
+
+@pytest.fixture(scope="module")
+def line(jumps) -> CompositionMap:
+    """Slow silver, fast copper, and both pure metals."""
+    x = [{"Ag": 1.0}, {"Ag": 0.5, "Cu": 0.5}, {"Cu": 1.0}]
+    return composition_map(jumps, rates_of, x, temperature_K=500.0, settings=SHORT, seed=2)
+
+
+def test_the_ends_and_the_middle_are_exact(line):
+    pure = ak.exact_transport(square({"Cu": 1.0}).supercell, square({"Cu": 1.0}), ak.SpeciesRates({"Cu": 1.0}))
+    silver, mixed, copper = line.points
+    for point, symbol, rate in ((silver, "Ag", 0.1), (copper, "Cu", 1.0)):
+        exact = rate * pure.tracer_diffusivity["Cu"].value
+        assert list(point.tracer_diffusivity) == [symbol]
+        assert near(point.correlation_factor[symbol], pure.correlation_factor["Cu"].value)
+        assert near(point.tracer_diffusivity[symbol], exact)
+        assert not near(point.tracer_diffusivity[symbol], 1.2 * exact)
+    middle = square({"Ag": 0.5, "Cu": 0.5})
+    exact = ak.exact_transport(middle.supercell, middle, rates_of({"Ag": 0.5, "Cu": 0.5}))
+    wrong = ak.exact_transport(middle.supercell, middle, rates_of({"Ag": 0.5, "Cu": 0.5}, slow=0.2))
+    assert near(mixed.vacancy_diffusivity, exact.vacancy_diffusivity.value)
+    assert not near(mixed.vacancy_diffusivity, wrong.vacancy_diffusivity.value)
+    for s in ("Ag", "Cu"):
+        assert near(mixed.tracer_diffusivity[s], exact.tracer_diffusivity[s].value)
+        assert near(mixed.correlation_factor[s], exact.correlation_factor[s].value)
+    assert not near(mixed.tracer_diffusivity["Ag"], wrong.tracer_diffusivity["Ag"].value)
+    assert mixed.share["Cu"].value > 0.6
+    assert mixed.share["Ag"].value + mixed.share["Cu"].value == pytest.approx(1)
+    assert mixed.vacancy_diffusivity.kind == "kmc"  # a gas is no model of something else
+
+
+def test_equal_rates_know_no_composition(jumps):
+    x = [{"Ag": 0.25, "Cu": 0.75}, {"Ag": 0.75, "Cu": 0.25}]
+    gas = ak.SpeciesRates({"Ag": 1.0, "Cu": 1.0})
+    found = composition_map(jumps, gas, x, temperature_K=500.0, settings=SHORT, seed=5)
+    for s in ("Ag", "Cu"):
+        value, error = found.values(f"tracer {s}")
+        assert abs(value[0] - value[1]) < 4 * np.hypot(*error)
+    unequal = composition_map(jumps, rates_of, x, temperature_K=500.0, settings=SHORT, seed=5)
+    value, error = unequal.values("tracer Cu")
+    assert abs(value[0] - value[1]) > 4 * np.hypot(*error)
+
+
+def test_bounds_and_the_ladder():
+    jumps = square({"Ag": 0.5, "Cu": 0.5}, 4)  # so many states that those of the evaluation are fresh
+    x = [{"Ag": 0.5, "Cu": 0.5}]
+    plain = dict(n_chains=64, sweeps=3, n_rounds=4, n_jumps=0, n_resamples=100)
+    bound = composition_map(jumps, rates_of, x, temperature_K=500.0, settings=MapSettings(**plain)).points[0]
+    climbed = composition_map(
+        jumps, rates_of, x, temperature_K=500.0, settings=MapSettings(**plain, n_steps=8, n_trajectories=256)
+    ).points[0]
+    long = MapSettings(n_chains=64, sweeps=3, n_jumps=1280, n_walkers=128)
+    kmc = composition_map(jumps, rates_of, x, temperature_K=500.0, settings=long).points[0].vacancy_diffusivity
+    assert (bound.vacancy_diffusivity.kind, climbed.vacancy_diffusivity.kind) == ("bound", "corrected")
+    for q, most in ((bound.vacancy_diffusivity, np.inf), (climbed.vacancy_diffusivity, 4.0)):
+        z = (q.value - kmc.value) / np.hypot(q.error, kmc.error)
+        assert -4 < z < most
+    assert climbed.vacancy_diffusivity.value < bound.vacancy_diffusivity.value
+    assert set(climbed.tail) == {"vacancy", "Ag", "Cu"} and not bound.tail
+
+
+def test_the_mixture_of_the_pure_species(line):
+    value, error = line.excess()
+    log = np.log(line.values("vacancy")[0])
+    assert value[[0, 2]] == pytest.approx([0, 0])
+    assert value[1] == pytest.approx(log[1] - (log[0] + log[2]) / 2)
+    assert error[1] > 0 and error[0] == 0
+    with pytest.raises(ak.KinosonError, match="no point of pure Ag"):
+        CompositionMap(line.species, line.points[1:]).excess()
+    with pytest.raises(ak.KinosonError, match="pass both"):
+        line.excess(homologous=0.6)
+    with pytest.raises(ak.KinosonError, match="choose one"):
+        line.values("tracer Au")
+
+
+def test_numbers_depend_on_the_point_alone(jumps):
+    x = [{"Ag": 0.25, "Cu": 0.75}, {"Ag": 0.5, "Cu": 0.5}, {"Cu": 1.0}]
+    run = partial(composition_map, jumps, rates_of, temperature_K=500.0, settings=QUICK)
+    one = run(x, seed=3)
+    with ThreadPoolExecutor(2) as pool:
+        other = run(x[::-1], seed=3, executor=pool)
+    for p, q in zip(one.points, other.points[::-1], strict=True):
+        assert timeless(p) == timeless(q)
+    assert timeless(run(x[:1], seed=4).points[0]) != timeless(one.points[0])
+
+
+def timeless(point) -> dict:
+    return {k: v for k, v in point.as_dict().items() if k != "seconds"}
+
+
+def test_a_killed_run_goes_on(jumps, tmp_path, monkeypatch):
+    x = [{"Ag": 0.25, "Cu": 0.75}, {"Ag": 0.5, "Cu": 0.5}, {"Cu": 1.0}]
+    run = partial(composition_map, jumps, rates_of, x, temperature_K=500.0)
+    whole = run(settings=QUICK)
+    done = []
+
+    def dies(task):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(task.fractions)
+        return compute(task)
+
+    compute = module.compute_point
+    monkeypatch.setattr(module, "compute_point", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(settings=QUICK, folder=tmp_path)
+    done.clear()
+    again = run(settings=QUICK, folder=tmp_path)
+    assert len(done) == 1  # the two that were there are not computed again
+    assert [timeless(p) for p in again.points] == [timeless(p) for p in whole.points]
+    with pytest.raises(ak.KinosonError, match="n_jumps is 128 there and 256 here"):
+        run(settings=MapSettings(n_jumps=256, n_chains=16, sweeps=2, n_walkers=16, n_resamples=40), folder=tmp_path)
+    with pytest.raises(ak.KinosonError, match="lattice constant"):
+        run(settings=QUICK, folder=tmp_path, lattice_constant={"Ag": 1.1, "Cu": 1.0})
+    next(tmp_path.glob("*500K.json")).write_text("{")
+    with pytest.raises(ak.KinosonError, match="no readable JSON"):
+        run(settings=QUICK, folder=tmp_path)
+
+
+def test_lengths_scale_diffusivities(jumps):
+    x = [{"Ag": 0.5, "Cu": 0.5}]
+    one = composition_map(jumps, rates_of, x, temperature_K=500.0, settings=QUICK).points[0]
+    wide = composition_map(
+        jumps, rates_of, x, temperature_K=500.0, settings=QUICK, lattice_constant={"Ag": 1.3, "Cu": 1.1}
+    ).points[0]
+    assert wide.lattice_constant == pytest.approx(1.2)
+    for p, q in ((one.vacancy_diffusivity, wide.vacancy_diffusivity),
+                 (one.tracer_diffusivity["Ag"], wide.tracer_diffusivity["Ag"])):  # fmt: skip
+        assert q.value == pytest.approx(1.44 * p.value, rel=1e-12, abs=0)
+        assert q.error == pytest.approx(1.44 * p.error, rel=1e-12, abs=0)
+    assert one.correlation_factor["Cu"].value == wide.correlation_factor["Cu"].value
+
+
+def test_activation_energies_of_pure_metals(jumps, pair_model):
+    found = composition_map(
+        jumps, pair_model, [{"Cu": 1.0}, {"Ag": 0.5, "Cu": 0.5}], temperature_K=[600.0, 700.0], settings=QUICK
+    )
+    assert found.temperatures_K == (600.0, 700.0)
+    pure = found.at(600.0)[0]
+    assert pure.activation_energy["vacancy"].value == pytest.approx(0.5, abs=1e-6)  # K of copper
+    assert pure.activation_energy["Cu"].value == pytest.approx(0.5, abs=1e-6)
+    assert found.at(600.0)[1].activation_energy["Ag"].value > 0.52
+    with pytest.raises(ak.KinosonError, match="expected one of"):
+        found.values("vacancy")
+
+
+def test_tables(line, tmp_path):
+    frame = pytest.importorskip("pandas") and line.to_dataframe()
+    assert len(frame) == 3
+    assert frame["D*(Cu) [m^2/s per c_v]"][1] == line.points[1].tracer_diffusivity["Cu"].value
+    assert np.isnan(frame["f(Cu)"][0])  # no copper there
+    line.write_csv(tmp_path / "map.csv")
+    head = (tmp_path / "map.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert "E_a(Ag) [eV]" in head and "T [K]" in head
+    line.save(tmp_path / "map.json")
+    assert CompositionMap.load(tmp_path / "map.json").as_dict() == json.loads(json.dumps(line.as_dict()))
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(ak.KinosonError, match="no composition map"):
+        CompositionMap.load(tmp_path / "other.json")
+
+
+def test_bad_input_is_one_sentence(jumps):
+    with pytest.raises(ak.KinosonError, match="found no compositions"):
+        composition_map(jumps, rates_of, [], temperature_K=500.0)
+    with pytest.raises(ak.KinosonError, match="sum to 1"):
+        composition_map(jumps, rates_of, [{"Ag": 0.5}], temperature_K=500.0)
+    with pytest.raises(ak.KinosonError, match="temperature"):
+        composition_map(jumps, rates_of, [{"Ag": 1.0}], temperature_K=-5.0)
+    with pytest.raises(ak.KinosonError, match="n_chains=2"):
+        MapSettings(n_chains=2)
+    with pytest.raises(ak.KinosonError, match="positive length"):
+        composition_map(jumps, rates_of, [{"Ag": 1.0}], temperature_K=500.0, lattice_constant=lambda x: np.nan)
+
+
+def test_pictures(line):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from ase_kinoson.composition_plots import plot_binary_map, plot_ternary_map
+
+    axes = plot_binary_map(line, "f")
+    assert axes.get_xlabel() == "Cu (at.%)"
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["Ag", "Cu"]
+    drawn = axes.containers[1].lines[0]
+    assert drawn.get_xdata() == pytest.approx([50, 100])  # no copper at 0
+    assert plot_binary_map(line, "vacancy").get_yscale() == "log"
+    with pytest.raises(ak.KinosonError, match="what='D'"):
+        plot_binary_map(line, "D")
+    pytest.importorskip("mpltern")
+    with pytest.raises(ak.KinosonError, match="three species"):
+        plot_ternary_map(line)
+    plt.close("all")
+
+
+def test_a_triangle():
+    pytest.importorskip("mpltern")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from ase_kinoson.composition_plots import plot_ternary_map
+
+    species = ("Ag", "Au", "Cu")
+    points = [
+        MapPoint(x, x, 900.0, 3.6, ak.Quantity(1e-10 * np.exp(-x["Au"]), 1e-12, "m^2/s", "kmc"), {}, {}, {}, {})
+        for x in composition_grid(species, 0.25)
+    ]
+    found = CompositionMap(species, tuple(points))
+    axes = plot_ternary_map(found, species=("Cu", "Ag", "Au"))
+    assert axes.get_tlabel() == "Cu" and axes.get_rlabel() == "Au"
+    dots = axes.collections[-1].get_offsets()
+    assert len(dots) == 15
+    assert found.excess()[0] == pytest.approx(np.zeros(15), abs=1e-12)  # ln D is linear here
+    plot_ternary_map(found, smooth=False)
+    with pytest.raises(ak.KinosonError, match="same three species"):
+        plot_ternary_map(found, species=("Cu", "Ag", "Ni"))
+    plt.close("all")

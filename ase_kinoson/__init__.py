@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ase_kinoson.kinetics.recording import KmcTrajectory, record_trajectory
     from ase_kinoson.kinetics.sampling import sample_states
     from ase_kinoson.kinetics.short_range_order import ShortRangeOrder, warren_cowley
+    from ase_kinoson.kinetics.unsettled import unsettled_shares
     from ase_kinoson.kinetics.weights import energy_drift, reweight, sample_drift
     from ase_kinoson.kinosons.active import ActiveResult, active_barriers
     from ase_kinoson.kinosons.casm import CasmCoefficients, casm_coefficients
@@ -160,6 +161,7 @@ _PLACES = {
     "tracer_datasets": "exchange",
     "train_relaxation": "kinosons.training",
     "transport": "kinosons.transport",
+    "unsettled_shares": "kinetics.unsettled",
     "vacancy_formation": "kinosons.vacancy_formation",
     "vacancy_wind": "kinosons.derived",
     "vegard": "composition",
@@ -258,6 +260,7 @@ __all__ = [
     "tracer_datasets",
     "train_relaxation",
     "transport",
+    "unsettled_shares",
     "vacancy_formation",
     "vacancy_wind",
     "vegard",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ase_kinoson.errors import KinosonError
+from ase_kinoson.kinetics.unsettled import unsettled_shares
 from ase_kinoson.kinosons.density import KinosonDensity
 from ase_kinoson.kinosons.ladder import powers
 from ase_kinoson.kinosons.statistics import Quantity
@@ -223,6 +224,10 @@ def _at_temperature(result: StudyResult, t: float, unseen: dict[str, Any], n_ste
         "energy_difference": number(
             float(np.nanstd(own.energy_initial - sampled)), "eV", "standard deviation of reference minus model"
         ),
+        "unsettled_shares": {
+            a: number(x, "1", "share of Λ with y = 0 on barriers that are bounds")
+            for a, x in unsettled_shares(own, t).items()
+        },
         "pooled": [
             {
                 "temperature": number(entry["temperature_K"], "K", "given"),
@@ -348,6 +353,7 @@ def _counts(barriers: Barriers) -> dict[str, Any]:
         "barriers": number(barriers.n_barriers, "1", "count"),
         "rejected": {reason: number(n, "1", "count") for reason, n in barriers.n_rejected.items()},
         "force_calls": number(_force_calls(barriers), "1", "count"),
+        "unsettled": number(barriers.n_unsettled, "1", "count"),
         "side_basins": None
         if barriers.descents is None
         else number(int((barriers.descents == "side-basin").sum()), "1", "count"),

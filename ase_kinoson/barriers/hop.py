@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.neighborlist import primitive_neighbor_list
 from numpy.typing import NDArray
 
+from ase_kinoson.barriers.descent import UNSETTLED
 from ase_kinoson.barriers.preconditioner import (
     SpringPreconditioner,
     spring_preconditioner,
@@ -41,8 +42,11 @@ STATUSES = (
     "calculator-failed",
 )
 """What can become of a jump."""
-DESCENTS = ("both-ends", "side-basin", "not-checked")
-"""Where the two ways down from a saddle lead: both into the ends of the jump, at least one into another minimum."""
+DESCENTS = ("both-ends", "side-basin", UNSETTLED, "not-checked")
+"""Where the two ways down from a saddle lead: both into the ends of the jump, at least one into another minimum.
+
+``"unsettled"``: the barrier is that of the highest saddle known, and it is not settled that none is higher.
+"""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ class SaddleSettings:
         What becomes of a jump one of whose ways down ends in another minimum of the *same* sites: ``"keep"`` it,
         marked in ``JumpResult.descents``, or ``"reject"`` it (status ``"side-basin"``). Both ways are looked at, so
         that a jump and its reverse are treated alike. Rejecting biases: in rough landscapes the jumps with side basins
-        have other barriers than the rest.
+        have other barriers than the rest. With ``"keep"`` a jump whose way behind a side basin cannot be found, or of
+        which only an upper bound is known, is kept with the highest saddle known and marked ``"unsettled"``.
     prefactor
         ``"constant"`` computes none (one assumed attempt frequency serves all jumps); ``"vineyard"`` computes that of
         each jump from Hessians of the atoms around it, by 18 force calls per atom.
@@ -286,7 +291,7 @@ class JumpResult:
     status
         One of ``STATUSES``.
     reason
-        Empty if ok.
+        Empty if ok and settled.
     energy_initial, energy_final, energy_saddle
         eV; NaN where not reached.
     fmax_final, fmax_saddle

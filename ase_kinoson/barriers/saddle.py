@@ -8,7 +8,8 @@ L-BFGS with the fixed direction tries, and a climbing-image band (Henkelman, Ube
 
 A saddle counts when its force has converged, exactly one direction goes down from it, the moving atom lies between its
 sites, and both ways down lead to the two ends. A way down may end in another minimum of the same sites: then a higher
-saddle is looked for behind that minimum, the highest one is the barrier, and the result says so.
+saddle is looked for behind that minimum, the highest one is the barrier, and the result says so. Where the way behind
+cannot be settled, the highest saddle known is kept and marked.
 
 Nothing here raises for a jump that goes wrong: the result says what happened. Positions are never wrapped into the
 cell, so the vector between the two ends is the minimum-image one by construction.

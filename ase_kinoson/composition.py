@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_kinoson.crystal.alloy import Alloy, Sublattice
+from ase_kinoson.crystal.sublattice import VACANCY
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.errors import BarrierError, KinosonError
 from ase_kinoson.kinetics.monte_carlo import random_occupations
@@ -71,15 +72,16 @@ def as_fractions(composition: Mapping[str, float], species: Sequence[str]) -> Fr
     return tuple((s, round(float(v), 10)) for s, v in zip(species, x / x.sum(), strict=True))
 
 
-def with_composition(alloy: Alloy, fractions: Fractions, *, scale: float = 1.0) -> Alloy:
+def with_composition(alloy: Alloy, composition: Mapping[str, float] | Fractions, *, scale: float = 1.0) -> Alloy:
     """The same parent crystal with another composition on its mobile sublattice, stretched by a factor.
 
-    Species with fraction 0 stay known, so that all compositions share their species codes.
+    Species with fraction 0, and those of ``alloy`` that a mapping leaves out, stay known: compositions of one parent
+    share their species codes.
 
     Raises
     ------
     KinosonError
-        If the crystal has several mobile sublattices, or an interstitial one.
+        If the crystal has several mobile sublattices, or an interstitial one, or fractions do not sum to 1.
     """
     mobile = [k for k, s in enumerate(alloy.sublattices) if s.mobile]
     if len(mobile) != 1 or alloy.is_interstitial:
@@ -88,8 +90,10 @@ def with_composition(alloy: Alloy, fractions: Fractions, *, scale: float = 1.0) 
             "expected one on which a vacancy moves; evaluate other crystals one composition at a time"
         )
     old = alloy.sublattices[mobile[0]]
+    if isinstance(composition, Mapping):
+        composition = as_fractions(composition, sorted({*composition, *(a for a in old.species if a != VACANCY)}))
     subs = list(alloy.sublattices)
-    subs[mobile[0]] = Sublattice(old.name, tuple(sorted(fractions)), mobile=True)
+    subs[mobile[0]] = Sublattice(old.name, tuple(sorted(composition)), mobile=True)
     cell = alloy.cell.copy()
     cell[alloy.pbc] *= scale
     return replace(alloy, cell=cell, sublattices=tuple(subs))
@@ -133,7 +137,7 @@ def relaxed_lattice_constant(
         Factory of an ASE calculator with stresses.
     n_cells, seed
         Number of random arrangements, and their seed. The cells hold no vacancy: its site gets the most abundant
-        species.
+        species of its sublattice. Nor do they hold an interstitial atom.
     fmax
         Largest force and stress component left, eV/Å.
 
@@ -151,23 +155,23 @@ def relaxed_lattice_constant(
     from ase.optimize import LBFGS
 
     occupations, carriers = random_occupations(cell, n_cells, np.random.default_rng(seed))
-    known: dict[str, int] = {}
-    for sub in cell.counts:
-        for symbol, n in sub.items():
-            known[symbol] = known.get(symbol, 0) + n
-    fill = cell.species.index(max(known, key=lambda s: known[s]))
+    if cell.alloy.is_interstitial:
+        fill = 0  # the host alone
+    else:
+        atoms = next(c for sub, c in zip(cell.alloy.sublattices, cell.counts, strict=True) if sub.mobile)
+        fill = cell.species.index(max(atoms, key=lambda s: atoms[s]))
     length = float(np.linalg.norm((cell.alloy.conventional @ cell.alloy.cell)[0]))
     found: NDArray[np.float64] = np.empty(n_cells)
     for n, (row, carrier) in enumerate(zip(occupations, carriers, strict=True)):
         row[carrier] = fill
-        atoms = cell.to_atoms(row)
-        atoms.calc = calculator()
-        before = float(atoms.cell.volume)
-        if not LBFGS(FrechetCellFilter(atoms, hydrostatic_strain=True), logfile=None).run(fmax=fmax, steps=500):
+        image = cell.to_atoms(row)
+        image.calc = calculator()
+        before = float(image.cell.volume)
+        if not LBFGS(FrechetCellFilter(image, hydrostatic_strain=True), logfile=None).run(fmax=fmax, steps=500):
             raise BarrierError(
-                f"a random cell of {len(atoms)} atoms did not relax in 500 steps; expected forces below {fmax} eV/Å; "
+                f"a random cell of {len(image)} atoms did not relax in 500 steps; expected forces below {fmax} eV/Å; "
                 "start from a better lattice constant or raise fmax"
             )
-        found[n] = length * (float(atoms.cell.volume) / before) ** (1.0 / cell.alloy.dimension)
+        found[n] = length * (float(image.cell.volume) / before) ** (1.0 / cell.alloy.dimension)
     error = float(found.std(ddof=1) / np.sqrt(n_cells)) if n_cells > 1 else float("nan")
     return float(found.mean()), error

@@ -15,20 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from ase.data import atomic_numbers
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ase_kinoson.barriers.composition_range import DEFAULT_LIMIT, CompositionRange
-from ase_kinoson.composition import Fractions, as_fractions, vegard
+from ase_kinoson.composition import Fractions, as_fractions, vegard, with_composition
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.errors import KinosonError, KinosonWarning
 from ase_kinoson.kinosons.statistics import Quantity
 from ase_kinoson.map_folder import FORMAT, MapFolder, about_map, read_json, write_json
-from ase_kinoson.map_point import MapPoint, MapSettings, PointTask, compute_point
+from ase_kinoson.map_point import MapPoint, MapSettings, PointTask, compute_point, realised_fractions
 from ase_kinoson.units import thermal_energy
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
 
 __all__ = ["CompositionMap", "MapPoint", "MapSettings", "composition_map"]
 
@@ -72,8 +74,8 @@ class CompositionMap:
         Parameters
         ----------
         name
-            ``"vacancy"``: D_v; ``"tracer"``: Σ_a x_a D*_a; ``"tracer Cu"``, ``"f Cu"``, ``"share Cu"``;
-            ``"energy vacancy"``, ``"energy Cu"``: activation energies.
+            ``"vacancy"``: D_v; ``"tracer"``: Σ_a x_a D*_a with the x_a of the cell; ``"tracer Cu"``, ``"f Cu"``,
+            ``"share Cu"``; ``"energy vacancy"``, ``"energy Cu"``: activation energies.
         temperature_K
             None: the only one.
         """
@@ -114,7 +116,7 @@ class CompositionMap:
         Raises
         ------
         KinosonError
-            If a pure species is missing in the map, or one of the last two arguments.
+            If a pure species is missing in the map, or one of the last two arguments, or activation energies for them.
         """
         points = self.at(temperature_K)
         if name not in ("vacancy", "tracer"):
@@ -124,7 +126,8 @@ class CompositionMap:
         level, noise = self.values(name, temperature_K)
         log, error = np.log(level), noise / level
         if homologous is not None:
-            log = log + np.array([self._shift(p, name, melting_K, homologous) for p in points])
+            shifts = np.array([self._shift(p, name, melting_K, homologous) for p in points])
+            log, error = log + shifts[:, 0], np.hypot(error, shifts[:, 1])
         x = self.compositions(temperature_K)
         corner = {}
         for i, s in enumerate(self.species):
@@ -143,19 +146,33 @@ class CompositionMap:
         value[ends], variance[ends] = 0.0, 0.0
         return value, np.sqrt(variance)
 
-    def _shift(self, p: MapPoint, name: str, melting_K: Any, homologous: float) -> float:
-        """Change ln D(homologous · Tm) − ln D(T) by the activation energy at T."""
-        if name == "vacancy":
-            energy = float(p.activation_energy["vacancy"].value) if p.activation_energy else np.nan
-        else:
-            flux = {s: p.composition[s] * float(q.value) for s, q in p.tracer_diffusivity.items()}
-            energy = (
-                sum(flux[s] * float(p.activation_energy[s].value) for s in flux) / sum(flux.values())
-                if p.activation_energy
-                else np.nan
+    def _shift(self, p: MapPoint, name: str, melting_K: Any, homologous: float) -> tuple[float, float]:
+        """Change ln D(homologous · Tm) − ln D(T) by the activation energy at T, and its error."""
+        if not p.activation_energy:
+            raise KinosonError(
+                f"found no activation energies at {p.composition}; expected those of a source with barriers, to go to "
+                "another temperature; compare at one temperature instead (homologous=None)"
             )
+        flux = {"vacancy": 1.0}
+        if name == "tracer":
+            flux = {s: p.realised[s] * float(q.value) for s, q in p.tracer_diffusivity.items()}
+        weights = np.array(list(flux.values())) / sum(flux.values())
+        found = [p.activation_energy[s] for s in flux]
+        energy, noise = weights @ [float(q.value) for q in found], weights @ [float(q.error) for q in found]
         kelvin = homologous * (melting_K(p.composition) if callable(melting_K) else vegard(p.composition, melting_K))
-        return -energy * (1.0 / thermal_energy(kelvin) - 1.0 / thermal_energy(p.temperature_K))
+        step = 1.0 / thermal_energy(kelvin) - 1.0 / thermal_energy(p.temperature_K)
+        return float(-energy * step), float(abs(noise * step))
+
+    def plot(self, name: str = "vacancy", **options: Any) -> Axes:
+        """Lines over a binary (name ``"vacancy"``, ``"tracer"``, ``"f"``, …) or colours over a ternary diagram.
+
+        Options are those of :func:`~ase_kinoson.composition_plots.plot_binary_map` and
+        :func:`~ase_kinoson.composition_plots.plot_ternary_map`.
+        """
+        from ase_kinoson.composition_plots import plot_binary_map, plot_ternary_map
+
+        used = {s for p in self.points for s, x in p.composition.items() if x > 0}
+        return (plot_ternary_map if len(used) > 2 else plot_binary_map)(self, name, **options)
 
     # -- tables -------------------------------------------------------------------------------------------------------
 
@@ -169,14 +186,15 @@ class CompositionMap:
         for n in names:
             title, unit = _title(n)
             header += [f"{title}{unit}", f"error of {title}{unit}"]
-        header += ["distance [at.%]", "kind"]
+        header += ["distance [at.%]", "rounding [at.%]", "kind"]
         body: list[list[float | str]] = []
         for p in self.points:
             line: list[float | str] = [p.composition[s] for s in self.species]
             line += [p.temperature_K, p.lattice_constant]
             for n in names:
                 line += list(_value(p, n, self.species))
-            body.append([*line, np.nan if p.distance is None else p.distance, p.vacancy_diffusivity.kind])
+            line += [np.nan if p.distance is None else p.distance, p.rounding]
+            body.append([*line, p.vacancy_diffusivity.kind])
         return header, body
 
     def to_dataframe(self) -> pandas.DataFrame:
@@ -248,7 +266,8 @@ def composition_map(
     settings
         Effort per point.
     folder
-        Keeps one file per point; what is there is not computed again. A run that was killed goes on from it.
+        Keeps one file per point; what is there is not computed again. A run that was killed goes on from it. Every
+        file holds a fingerprint of the rates it came from: points of another source are refused.
     executor
         Any ``concurrent.futures.Executor``; the numbers do not depend on it. Use processes: threads take turns. A
         callable ``source`` must then be importable there.
@@ -286,19 +305,22 @@ def composition_map(
         raise KinosonError("found no compositions; expected at least one; pass a list or composition_grid(species)")
     species = tuple(sorted({s for x in given for s in x}))
     points = list(dict.fromkeys(as_fractions(x, species) for x in given))
-    kelvins = [float(t) for t in np.atleast_1d(np.asarray(temperature_K, dtype=float))]
+    _no_species_lost(jumps, points)
+    kelvins = list(dict.fromkeys(float(t) for t in np.atleast_1d(np.asarray(temperature_K, dtype=float))))
+    if not kelvins:
+        raise KinosonError("found no temperature; expected one or several in kelvin; pass temperature_K")
     for kelvin in kelvins:
         thermal_energy(kelvin)
     gaps: list[float] | list[None] = [None] * len(points)
     known = CompositionRange.of(source)
     if known is not None:
-        gaps = known.check([dict(x) for x in points], limit=limit)
+        gaps = known.check([_of_all_atoms(jumps, x) for x in points], limit=limit)
     tasks = []
     for kelvin in kelvins:
         for x, gap in zip(points, gaps, strict=True):
             a = _length(lattice_constant, x, length)
             tasks.append(PointTask(jumps, source, x, kelvin, a, a / length, settings, _entropy(seed, x, kelvin), gap))
-    shelf = None if folder is None else MapFolder(Path(folder), about_map(jumps, source, settings, seed))
+    shelf = None if folder is None else MapFolder(Path(folder), about_map(jumps, settings, seed))
     found: dict[int, MapPoint] = {}
     if shelf is not None:
         found = {n: p for n, task in enumerate(tasks) if (p := shelf.read(task)) is not None}
@@ -339,7 +361,33 @@ def _computed(tasks: Mapping[int, PointTask], executor: Executor | None) -> Iter
 
 def _entropy(seed: int, x: Fractions, temperature_K: float) -> tuple[int, ...]:
     """Seed of a point, from what it is and not from where it stands in a list."""
-    return (int(seed), round(1e3 * temperature_K), *(round(1e9 * v) for _, v in x))
+    present = [n for s, v in x if v > 0 for n in (atomic_numbers[s], round(1e9 * v))]
+    return (int(seed), round(1e3 * temperature_K), *present)
+
+
+def _of_all_atoms(jumps: JumpNetwork, x: Fractions) -> dict[str, float]:
+    """Fractions of all atoms, those of other sublattices among them: what a model knows of its compositions."""
+    cell = jumps.supercell
+    total: dict[str, float] = {}
+    for sub, atoms in zip(cell.alloy.sublattices, cell.counts, strict=True):
+        n = sum(atoms.values())
+        for s, number in ((s, n * v) for s, v in x) if sub.mobile else atoms.items():
+            total[s] = total.get(s, 0.0) + number
+    return {s: number / sum(total.values()) for s, number in total.items()}
+
+
+def _no_species_lost(jumps: JumpNetwork, points: Iterable[Fractions]) -> None:
+    """Refuse compositions that a cell of this size cannot hold."""
+    parent = jumps.supercell
+    for x in points:
+        cell = type(parent)(with_composition(parent.alloy, x), parent.matrix)
+        there = realised_fractions(cell)
+        lost = [s for s, v in x if v > 0 and not there.get(s)]
+        if lost:
+            raise KinosonError(
+                f"found no atom of {', '.join(lost)} in a cell of {cell.n_sites} sites at {dict(x)}; expected at least "
+                "one of each species; take a larger cell, or leave the species out"
+            )
 
 
 def _length(given: Any, x: Fractions, default: float) -> float:
@@ -348,6 +396,11 @@ def _length(given: Any, x: Fractions, default: float) -> float:
     a = float(given(dict(x))) if callable(given) else vegard(dict(x), given)
     if not (np.isfinite(a) and a > 0):
         raise KinosonError(f"found a lattice constant of {a} Å at {dict(x)}; expected a positive length; correct it")
+    if not 0.5 < a / default < 2.0:
+        raise KinosonError(
+            f"found a lattice constant of {a:g} Å at {dict(x)}; expected one near that of the jumps, {default:g} Å; "
+            "give lattice constants in Å"
+        )
     return a
 
 
@@ -367,9 +420,9 @@ def _value(p: MapPoint, name: str, species: Sequence[str]) -> tuple[float, float
     if name == "vacancy":
         q: Quantity | None = p.vacancy_diffusivity
     elif name == "tracer":
-        parts = [(p.composition[s], p.tracer_diffusivity[s]) for s in p.tracer_diffusivity]
-        errors: ArrayLike = [x * float(q.error) for x, q in parts]
-        return sum(x * float(q.value) for x, q in parts), float(np.linalg.norm(errors))
+        parts = [(p.realised[s], p.tracer_diffusivity[s]) for s in p.tracer_diffusivity]
+        # all species come from the same trajectories: their errors are not independent, and add up at most
+        return sum(x * float(q.value) for x, q in parts), sum(x * float(q.error) for x, q in parts)
     else:
         tables = {
             "tracer": p.tracer_diffusivity,

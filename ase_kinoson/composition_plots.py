@@ -154,7 +154,7 @@ def plot_ternary_map(
     if excess:
         value = found.excess(name, temperature_K)[0]
         label = f"ln {'$D_v$' if name == 'vacancy' else '$D^*$'} − mixture of the pure species"
-        largest = float(np.nanmax(np.abs(value)))
+        largest = float(np.nanmax(np.abs(value))) or 1.0
         style: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
         levels = np.linspace(-largest, largest, 15)
     else:

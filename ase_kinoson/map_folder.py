@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.errors import KinosonError
-from ase_kinoson.map_point import MapPoint, MapSettings, PointTask
+from ase_kinoson.map_point import MapPoint, MapSettings, PointTask, probe, same_rates
 
 __all__ = ["FORMAT", "MapFolder", "about_map", "read_json", "write_json"]
 
 FORMAT = "ase_kinoson.composition_map/1"
 
 
-def about_map(jumps: JumpNetwork, source: Any, settings: MapSettings, seed: int) -> dict[str, Any]:
-    """What must be the same for points of one folder."""
-    if hasattr(source, "_parts"):
-        _, arrays = source._parts()
-        mark = hashlib.sha256(b"".join(np.ascontiguousarray(arrays[k]).tobytes() for k in sorted(arrays))).hexdigest()
-        name = f"{type(source).__name__} {mark[:16]}"
-    else:
-        # the name of a function says little of what it does: its folder is the user's business
-        name = getattr(source, "__qualname__", None) or repr(source)
+def about_map(jumps: JumpNetwork, settings: MapSettings, seed: int) -> dict[str, Any]:
+    """What must be the same for points of one folder; the source is known by its rates, point by point."""
     return {
         "format": FORMAT,
         "jumps": jumps.fingerprint,
         "supercell": jumps.supercell.matrix.tolist(),
-        "source": name,
         "seed": int(seed),
         **asdict(settings),
     }
@@ -72,21 +61,36 @@ class MapFolder:
             )
 
     def _file(self, task: PointTask) -> Path:
-        name = "-".join(f"{s}{100 * x:.6g}" for s, x in task.fractions if x > 0)
-        return self.folder / f"{name}-{task.temperature_K:g}K.json"
+        name = "-".join(f"{s}{100 * x:.10g}" for s, x in task.fractions if x > 0)
+        return self.folder / f"{name}-{task.temperature_K!r}K.json"
 
     def read(self, task: PointTask) -> MapPoint | None:
-        """A point that is there, at the lattice constant and distance that are asked for."""
+        """A point that is there, if it is the one that is asked for.
+
+        Raises
+        ------
+        KinosonError
+            If the file is damaged, or of another lattice constant or other rates.
+        """
         file = self._file(task)
         if not file.is_file():
             return None
-        point = MapPoint.from_dict(read_json(file))
+        try:
+            point = MapPoint.from_dict(read_json(file))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise KinosonError(f"{file} is no whole point ({error}); expected a file of a map; delete it") from error
         if abs(point.lattice_constant - task.lattice_constant) > 1e-9:
             raise KinosonError(
                 f"{file} holds a lattice constant of {point.lattice_constant:.6g} Å; expected "
                 f"{task.lattice_constant:.6g} Å as now asked for; use another folder, or delete this file"
             )
-        return point
+        if not same_rates(point.probe, probe(task)):
+            raise KinosonError(
+                f"{file} was computed with a source of other rates; expected those of the source now given; use "
+                "another folder, or delete this one"
+            )
+        # a map that had fewer species knows nothing of the others
+        return replace(point, composition=dict(task.fractions))
 
     def write(self, task: PointTask, point: MapPoint) -> None:
         """Keep a point, in one step."""

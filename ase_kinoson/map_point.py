@@ -14,7 +14,9 @@ import numpy as np
 from ase_kinoson.barriers.invariant import single_thread
 from ase_kinoson.composition import Fractions, with_composition
 from ase_kinoson.crystal.jumps import JumpNetwork
+from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.errors import KinosonError, KinosonWarning
+from ase_kinoson.kinetics.monte_carlo import random_occupations
 from ase_kinoson.kinetics.rates import Rates
 from ase_kinoson.kinetics.sampling import sample_states
 from ase_kinoson.kinosons.correction import correct
@@ -26,7 +28,15 @@ from ase_kinoson.kinosons.trajectories import run_kmc
 from ase_kinoson.kinosons.transport import transport
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
-__all__ = ["MapPoint", "MapSettings", "PointTask", "compute_point"]
+__all__ = [
+    "MapPoint",
+    "MapSettings",
+    "PointTask",
+    "compute_point",
+    "probe",
+    "realised_fractions",
+    "same_rates",
+]
 
 _ALONE = threading.Lock()
 """Warnings are caught, and threads of torch counted, for a process as a whole: its threads take turns."""
@@ -60,8 +70,8 @@ class MapSettings:
     sweeps: int = 20
     n_rounds: int = 2
     closure_epochs: int = 0
-    n_jumps: int = 384
-    n_walkers: int = 256
+    n_jumps: int = 768
+    n_walkers: int = 192
     n_steps: int = 0
     n_trajectories: int = 512
     attempt_frequency: float = DEFAULT_ATTEMPT_FREQUENCY
@@ -95,7 +105,7 @@ class MapPoint:
         Share of the jumps of each species in D_v (its kinosons).
     activation_energy : dict of Quantity
         −∂ln D/∂β of ``"vacancy"`` and of the tracers of every species, eV (Hellmann-Feynman); empty for rates without
-        barriers. The share of c_v is not in it.
+        barriers. The share of c_v is not in it, and what y lacks is not in its error.
     distance : float or None
         From the trained range of the model, at.%; None where it is unknown.
     tail : dict of float
@@ -104,6 +114,8 @@ class MapPoint:
         Processor time.
     remarks : tuple of str
         Warnings of this point.
+    probe : tuple of float
+        Fingerprint of the rates of the source, see :func:`probe`.
     """
 
     composition: dict[str, float]
@@ -119,6 +131,13 @@ class MapPoint:
     tail: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     remarks: tuple[str, ...] = ()
+    probe: tuple[float, ...] = ()
+
+    @property
+    def rounding(self) -> float:
+        """Share of the atoms of the cell that are of another species than the composition asks for, at.%."""
+        gaps = [abs(self.realised.get(s, 0.0) - x) for s, x in self.composition.items()]
+        return 50.0 * float(sum(gaps))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -134,6 +153,7 @@ class MapPoint:
             "tail": self.tail,
             "seconds": self.seconds,
             "remarks": list(self.remarks),
+            "probe": list(self.probe),
         }
 
     @classmethod
@@ -151,6 +171,7 @@ class MapPoint:
             tail=dict(data["tail"]),
             seconds=data["seconds"],
             remarks=tuple(data["remarks"]),
+            probe=tuple(data.get("probe", ())),
         )
 
 
@@ -183,6 +204,13 @@ class PointTask:
     settings: MapSettings
     seed: tuple[int, ...]
     distance: float | None = None
+
+
+def realised_fractions(cell: Supercell) -> dict[str, float]:
+    """Fractions of the atoms of the mobile sublattice of a cell: whole numbers of atoms."""
+    atoms = next(c for sub, c in zip(cell.alloy.sublattices, cell.counts, strict=True) if sub.mobile)
+    total = sum(atoms.values())
+    return {a: n / total for a, n in atoms.items()}
 
 
 def source_at(source: Any, composition: Mapping[str, float]) -> Any:
@@ -237,15 +265,45 @@ def compute_point(task: PointTask) -> MapPoint:
         tail=tail,
         seconds=time.process_time() - begin,
         remarks=remarks,
+        probe=probe(task),
     )
 
 
-def _evaluate(task: PointTask, s: MapSettings) -> tuple[Transport, Transport, dict[str, float], bool]:
+def _bound(task: PointTask) -> Rates:
+    """Rates of a point, at the lattice constant of the parent cell."""
     parent = task.jumps.supercell
     cell = type(parent)(with_composition(parent.alloy, task.fractions), parent.matrix)
-    jumps = replace(task.jumps, supercell=cell)
-    source = source_at(task.source, dict(task.fractions))
-    rates = Rates.of(source, jumps, temperature_K=task.temperature_K, attempt_frequency=s.attempt_frequency)
+    return Rates.of(
+        source_at(task.source, dict(task.fractions)),
+        replace(task.jumps, supercell=cell),
+        temperature_K=task.temperature_K,
+        attempt_frequency=task.settings.attempt_frequency,
+    )
+
+
+def probe(task: PointTask) -> tuple[float, ...]:
+    """Fingerprint of the rates of a source at one composition: what it says of a few fixed arrangements.
+
+    A name says little of what a function or a file does. One number per arrangement, the logarithms of the rates of
+    its jumps with fixed random weights; rounding errors leave them the same to 1e-6 or so, another source does not.
+    """
+    with single_thread():
+        rates = _bound(task)
+        cell = rates.network.supercell
+        occupations, carriers = random_occupations(cell, 8, np.random.default_rng(0))
+        found = rates(occupations, carriers)
+    weights = np.random.default_rng(1).normal(size=found.shape)
+    return tuple((weights * np.log(np.where(found > 0, found, 1.0))).sum(axis=1).tolist())
+
+
+def same_rates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether two fingerprints are of one source; networks in single precision differ by 1e-6 eV among machines."""
+    return len(one) == len(other) and bool(np.allclose(one, other, rtol=1e-6, atol=2e-4))
+
+
+def _evaluate(task: PointTask, s: MapSettings) -> tuple[Transport, Transport, dict[str, float], bool]:
+    rates = _bound(task)
+    jumps, cell = rates.network, rates.network.supercell
     chains, training, paths, resampling = (int(v) for v in np.random.SeedSequence(task.seed).generate_state(4))
     states = sample_states(
         cell,
@@ -306,7 +364,5 @@ def _evaluate(task: PointTask, s: MapSettings) -> tuple[Transport, Transport, di
             n_resamples=s.n_resamples,
             seed=paths,
         )
-    atoms = next(c for sub, c in zip(cell.alloy.sublattices, cell.counts, strict=True) if sub.mobile)
-    total = sum(atoms.values())
     # what a barrier model says is true of its rates only; a gas is its own truth
-    return result, bound, {a: n / total for a, n in atoms.items()}, hasattr(rates.source, "training_keys")
+    return result, bound, realised_fractions(cell), hasattr(rates.source, "training_keys")

@@ -113,7 +113,7 @@ def _header(cells: list[str], path: str | Path) -> dict[str, tuple[int, str | No
     for i, text in enumerate(cells):
         match = HEADER.match(text)
         name = match["name"].strip().lower() if match else text.strip().lower()
-        if name in columns:
+        if name in columns and name in ("temperature", "diffusivity", "error", "species", "source"):
             raise KinosonError(f"found two columns {name!r} in {path}; expected one; remove or rename the other")
         columns[name] = (i, match["unit"] if match else None)
     missing = [name for name in ("temperature", "diffusivity") if name not in columns]

@@ -123,7 +123,10 @@ def _decode_labelled(value: Mapping[str, Any]) -> Any:
     if module == "numpy" and name == "array":
         return np.array(value["data"], dtype=value["dtype"])
     if module.partition(".")[0] == PACKAGE:
-        found = getattr(import_module(module), name, None)
+        try:
+            found = getattr(import_module(module), name, None)
+        except ImportError:
+            found = None  # of another version of the package
         if isinstance(found, type) and is_dataclass(found):
             return build(found, value)
     raise KinosonError(

@@ -28,7 +28,7 @@ from ase_kinoson.stages import (
     save_barriers,
     save_correction,
 )
-from ase_kinoson.vacancy_stage import study_vacancy_fraction
+from ase_kinoson.vacancy_stage import check_vacancy_fraction, study_vacancy_fraction
 
 if TYPE_CHECKING:
     from ase_kinoson.barriers.learned import BarrierModel
@@ -369,10 +369,14 @@ class Pipeline:
     def transport(self) -> StudyResult:
         """Everything up to the coefficients."""
         from ase_kinoson.kinosons.density import KinosonDensity
+        from ase_kinoson.series_summary import measured_points
         from ase_kinoson.study import StudyResult
         from ase_kinoson.summary import summarise, write_tables
 
         study = self.study
+        # what is wrong with the user's tables shows before hours of barriers
+        measured_points(study)
+        check_vacancy_fraction(study)
         model, model_key, training = self.model()
         evaluation = {t: self.evaluation(model, model_key, t) for t in study.temperatures_K}
         weighted = {t: self.weighted(evaluation, t) for t in evaluation}

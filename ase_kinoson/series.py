@@ -20,7 +20,7 @@ from ase_kinoson.kinosons.corrected import CorrectedTransport
 from ase_kinoson.kinosons.correction import correct as correct_result
 from ase_kinoson.kinosons.density import KinosonDensity
 from ase_kinoson.kinosons.relaxation import Relaxation
-from ase_kinoson.kinosons.result import ESTIMATE, NO_BOUND, Transport
+from ase_kinoson.kinosons.result import ESTIMATE, EXACT, NO_BOUND, Transport
 from ase_kinoson.kinosons.statistics import Quantity
 from ase_kinoson.kinosons.temperature_curves import BoundCurve, betas
 from ase_kinoson.kinosons.temperature_models import (
@@ -181,9 +181,12 @@ class TemperatureSeries:
         """
         column = self._column(name)
         rows = log_rows(self.best, column)
+        atoms = name in self.results[0].species
+        if atoms and all(r.vacancy_diffusivity.kind == EXACT for r in self.best) and any(map(_doubt, self.best)):
+            rows = [np.full(401, r[0]) for r in rows]  # exact but for c_v
         n = min(map(len, rows))
         found = [self._one(r, name) for r in self.best]
-        noise = _noise_of_fraction(self.best, n) if name in self.results[0].species else np.zeros((len(rows), n))
+        noise = _noise_of_fraction(self.best, n) if atoms else np.zeros((len(rows), n))
         logs = [r[:n] - r[0] + np.log(float(q)) + extra for r, q, extra in zip(rows, found, noise, strict=True)]
         densities: list[KinosonDensity] | str
         try:
@@ -212,9 +215,9 @@ class TemperatureSeries:
                     continue
                 own = _item(found, i)
                 value = float(own) * float(np.exp(model.left_out[i]))
-                relative = float(own.error) / float(own)
-                # what is left of the error of the difference is the prediction's
-                error = value * float(np.sqrt(max(model.left_out_error[i] ** 2 - relative**2, 0.0)))
+                # carried kinosons know nothing of c_v, whose error the fitted forms have in their resamples
+                doubt = _doubt(self.best[i]) if name in self.results[0].species and not model.parameters else 0.0
+                error = value * float(np.hypot(model.prediction_error[i], doubt))
                 predicted = replace(own, value=value, error=error, kind=ESTIMATE)
                 rows.append(LeftOut(model.name, float(t), predicted, own, float(model.z_scores[i])))
         return rows
@@ -266,7 +269,8 @@ class TemperatureSeries:
         Returns
         -------
         BoundCurve
-            In m²/s, for D* per c_v where c_v is not known; else with the straight line through ln c_v against 1/T.
+            In m²/s, for D* per c_v where c_v is not known; else with the straight line through ln c_v against 1/T, and
+            with the error of c_v.
         """
         near = int(np.abs(self.temperatures_K - temperature_K).argmin())
         if abs(self.temperatures_K[near] - temperature_K) > 1e-6:
@@ -276,11 +280,14 @@ class TemperatureSeries:
         density = KinosonDensity.from_result(self.results[near], quantity=self._column(name))
         curve = density.bound_curve(temperatures_K, smallest_sample=smallest_sample)
         scale = ANGSTROM2_PER_S_TO_M2_PER_S / self._fraction(self.results[near], name)
-        cv = [r.vacancy_fraction for r in self.results]
+        cv, doubt = [r.vacancy_fraction for r in self.results], np.zeros(len(curve.value))
         if name in self.results[near].species and all(x is not None for x in cv):
+            beta = betas(self.temperatures_K)[::-1]
+            doubt = np.interp(betas(temperatures_K), beta, [_doubt(r) for r in self.results[::-1]])
             line = np.polyfit(betas(self.temperatures_K), np.log(np.array(cv, dtype=float)), min(1, len(cv) - 1))
             scale = scale * np.exp(np.polyval(line, betas(temperatures_K)))
-        return replace(curve, value=curve.value * scale, error=curve.error * scale)
+        error = np.hypot(curve.error, curve.value * doubt)
+        return replace(curve, value=curve.value * scale, error=error * scale)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """One row per temperature and diffusivity, with columns for value, error, unit and kind (needs pandas)."""
@@ -525,4 +532,9 @@ def _item(numbers: Quantity, i: int) -> Quantity:
 def _noise_of_fraction(results: Sequence[Transport], n: int) -> NDArray[np.float64]:
     """Relative error of c_v at each temperature times one common normal number per resample, 0 in the first column."""
     common = np.concatenate([[0.0], np.random.default_rng(n).normal(size=n - 1)])
-    return np.array([common * (r.vacancy_fraction_error / (r.vacancy_fraction or 1.0)) for r in results])
+    return np.array([common * _doubt(r) for r in results])
+
+
+def _doubt(result: Transport) -> float:
+    """Relative error of c_v."""
+    return result.vacancy_fraction_error / (result.vacancy_fraction or 1.0)

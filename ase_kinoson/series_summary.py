@@ -102,7 +102,7 @@ def measured_points(study: Study) -> list[dict[str, Any]]:
     Raises
     ------
     KinosonError
-        If the file is missing or cannot be read, or there is no vacancy fraction to compare with.
+        If the file is missing or cannot be read.
     """
     name = study.settings.transport.measured
     if name is None:

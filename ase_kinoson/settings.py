@@ -329,7 +329,7 @@ class TransportSettings(_Section):
         are per c_v.
     measured
         CSV file with measured tracer diffusivities to lay over the Arrhenius plot, relative to the study file; see
-        :func:`~ase_kinoson.kinosons.measured.read_measured_diffusivity`.
+        :func:`~ase_kinoson.measured.read_measured_diffusivity`.
     n_resamples
         Bootstrap resamples for the errors.
     """
@@ -435,6 +435,22 @@ def parse_settings(data: Mapping[str, Any], *, name: str = "study") -> StudySett
     given = [key for key, value in ways.items() if value is not None]
     if len(given) > 1:
         raise StudyError(f"{name}: found {' and '.join(given)}; expected c_v in one way; remove the others")
+    own = settings.vacancies
+    for key, needs in (
+        ("fraction_error", ("fraction",)),
+        ("formation_energy_error_eV", ("formation_energy_eV",)),
+        ("formation_entropy_kB", ("formation_energy_eV", "arrangements")),
+    ):
+        if getattr(own, key) and all(getattr(own, x) is None for x in needs):
+            raise StudyError(
+                f"{name}: [vacancies] {key}: found {getattr(own, key):g} without {' or '.join(needs)}; expected it "
+                "beside that; add it, or remove this one"
+            )
+    if settings.transport.measured is not None and not given and jumps.species is None:
+        raise StudyError(
+            f"{name}: [transport] measured: found measured diffusivities and no vacancy fraction; expected both, since "
+            "without c_v a calculated D* cannot be laid beside them; fill in [vacancies], or remove measured"
+        )
     if given and jumps.species is not None:
         raise StudyError(f"{name}: {given[0]}: found a vacancy fraction for an interstitial; expected none; remove it")
     relaxation = settings.relaxation

@@ -13,11 +13,31 @@ from ase_kinoson.stages import Workers, fingerprint, plain, replace_file
 if TYPE_CHECKING:
     from ase_kinoson.barriers.learned import BarrierModel
     from ase_kinoson.pipeline import Pipeline
+    from ase_kinoson.study import Study
 
-__all__ = ["CALCULATED", "study_vacancy_fraction"]
+__all__ = ["CALCULATED", "check_vacancy_fraction", "study_vacancy_fraction"]
 
 CALCULATED = "vacancies"
 """Name of the stage and of its file."""
+
+
+def check_vacancy_fraction(study: Study) -> None:
+    """Refuse what the study file says of c_v before anything is computed.
+
+    Raises
+    ------
+    KinosonError
+        If a table cannot be read or does not cover the temperatures, c_v is no site fraction at one of them, or it
+        cannot be calculated for this alloy.
+    """
+    from ase_kinoson.kinetics.perfect_crystal import perfect_counts
+
+    given = _given(study)
+    if given is not None:
+        for t in study.temperatures_K:
+            given.at(t)
+    elif study.settings.vacancies.arrangements is not None:
+        perfect_counts(study.supercell)
 
 
 def study_vacancy_fraction(run: Pipeline, model: BarrierModel, model_key: str) -> VacancyFraction | None:
@@ -38,6 +58,18 @@ def study_vacancy_fraction(run: Pipeline, model: BarrierModel, model_key: str) -
     s = run.study.settings
     own = s.vacancies
     run.keys[CALCULATED] = fingerprint(own.model_dump(), s.transport.vacancy_fraction)
+    if own.table is not None:
+        text = (run.study.base / own.table).read_text(encoding="utf-8", errors="replace")
+        run.keys[CALCULATED] = fingerprint(own.model_dump(), text)
+    given = _given(run.study)
+    if given is not None or own.arrangements is None:
+        return given
+    return _fraction(_computed(run, model, model_key))
+
+
+def _given(study: Study) -> VacancyFraction | None:
+    """c_v as the study file gives it; None where it is to be calculated, or nothing is said."""
+    s, own = study.settings, study.settings.vacancies
     if s.transport.vacancy_fraction is not None:
         return VacancyFraction.constant(s.transport.vacancy_fraction)
     if own.fraction is not None:
@@ -47,17 +79,14 @@ def study_vacancy_fraction(run: Pipeline, model: BarrierModel, model_key: str) -
             own.formation_energy_eV, own.formation_entropy_kB, energy_error=own.formation_energy_error_eV
         )
     if own.table is not None:
-        path = run.study.base / own.table
+        path = study.base / own.table
         if not path.is_file():
             raise KinosonError(
                 f"[vacancies] table: found no file {own.table!r} beside the study file; expected a CSV file; check the "
                 "path"
             )
-        run.keys[CALCULATED] = fingerprint(own.model_dump(), path.read_text(encoding="utf-8", errors="replace"))
         return VacancyFraction.from_table(path)
-    if own.arrangements is None:
-        return None
-    return _fraction(_computed(run, model, model_key))
+    return None
 
 
 def _computed(run: Pipeline, model: BarrierModel, model_key: str) -> dict[str, Any]:

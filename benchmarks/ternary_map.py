@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("ternary_map"))
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--step", type=float, default=0.1)
-    parser.add_argument("--quick", action="store_true", help="a third of the effort, with larger errors")
+    parser.add_argument("--quick", action="store_true", help="a quarter of the effort, with larger errors")
     args = parser.parse_args()
     warnings.simplefilter("ignore", ak.KinosonWarning)
     executor = ProcessPoolExecutor(args.workers) if args.workers > 1 else None

@@ -11,15 +11,12 @@ minutes on one core and writes cantor_diffusion.png; ``--quick`` shows the way i
 """
 
 import argparse
-import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 import ase_kinoson as ak
-from ase_kinoson.arrhenius_plot import plot_series
-from ase_kinoson.series import temperature_series
 
 DATA = Path(__file__).parent / "data" / "cantor_107.npz"
 
@@ -28,7 +25,6 @@ parser.add_argument("--quick", action="store_true", help="two temperatures, few 
 parser.add_argument("--data", type=Path, default=DATA, help="archive of barriers")
 parser.add_argument("--out", type=Path, default=Path("cantor_diffusion.png"), help="figure")
 args = parser.parse_args()
-warnings.simplefilter("ignore", ak.KinosonWarning)
 TEMPERATURES = (1073.0, 1373.0) if args.quick else (1073.0, 1173.0, 1273.0, 1373.0)
 N_STATES, N_WALKERS, LONG = (32, 48, 0) if args.quick else (128, 128, 200)
 CHECK = TEMPERATURES[-3] if len(TEMPERATURES) > 2 else TEMPERATURES[0]
@@ -72,7 +68,7 @@ reference = equilibrium[held]
 error = (model.predict(reference.states) - reference.barrier)[reference.valid]
 print(f"{reference!r}, mean absolute error of the model {np.abs(error).mean():.3f} eV")
 
-series = temperature_series(
+series = ak.temperature_series(
     [as_drawn(reference)],
     jumps,
     model,
@@ -102,7 +98,7 @@ print(f"  D_v {ladder.vacancy_diffusivity} | {walked.vacancy_diffusivity}")
 for a in ladder.tracer_diffusivity:
     print(f"  D*({a}) {ladder.tracer_diffusivity[a]} | {walked.tracer_diffusivity[a]}")
 
-axes = plot_series(series, model="arrhenius")
+axes = series.plot(model="arrhenius")
 axes.figure.set_size_inches(6.2, 4.2)
 axes.get_legend().set(loc="center left", bbox_to_anchor=(1.02, 0.5))
 axes.figure.savefig(args.out, dpi=150)

@@ -10,29 +10,26 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 import ase_kinoson as ak
-from ase_kinoson.composition import as_fractions, composition_grid, relaxed_lattice_constant, vegard, with_composition
-from ase_kinoson.composition_maps import MapSettings, composition_map
-from ase_kinoson.composition_plots import plot_binary_map
 
 SPECIES = ("Cu", "Ni")
 parent = ak.Alloy.from_atoms(bulk("Cu", cubic=True, a=3.6), {"Cu": {"Cu": 0.5, "Ni": 0.5}})
 
 
 def cell_of(composition, a):
-    return with_composition(parent, as_fractions(composition, SPECIES), scale=a / 3.6).supercell(2)
+    return ak.with_composition(parent, composition, scale=a / 3.6).supercell(2)
 
 
 # %%
 # Lattice constants of the pure metals; between them Vegard's rule is good enough for this pair.
-pure = {s: relaxed_lattice_constant(cell_of({s: 1.0}, 3.6), EMT)[0] for s in SPECIES}
+pure = {s: ak.relaxed_lattice_constant(cell_of({s: 1.0}, 3.6), EMT)[0] for s in SPECIES}
 print(pure)
 
 # %%
 # A few random states of five compositions. A real study takes larger cells and more states, and adds states of the
 # model's own equilibrium.
 sets = []
-for seed, x in enumerate(composition_grid(SPECIES, 0.25)):
-    cell = cell_of(x, vegard(x, pure))
+for seed, x in enumerate(ak.composition_grid(SPECIES, 0.25)):
+    cell = cell_of(x, ak.vegard(x, pure))
     states = ak.sample_states(cell, 2 if max(x.values()) == 1 else 6, seed=seed)
     sets.append(ak.compute_barriers(states, ak.JumpNetwork.from_supercell(cell), EMT, store=f"CuNi-{seed}.db"))
 model = ak.BarrierModel.fit(sets, hidden=0, seed=0)
@@ -40,17 +37,17 @@ print(model)
 
 # %%
 # The map. Points that are in the folder are not computed again.
-found = composition_map(
+found = ak.composition_map(
     ak.JumpNetwork.from_supercell(parent.supercell(3)),
     model,
-    composition_grid(SPECIES, 0.125),
+    ak.composition_grid(SPECIES, 0.125),
     temperature_K=1000.0,
     lattice_constant=pure,
-    settings=MapSettings(n_chains=128, sweeps=10, n_jumps=256, n_walkers=128),
+    settings=ak.MapSettings(n_chains=128, sweeps=10, n_jumps=256, n_walkers=128),
     folder="CuNi-map",
 )
 found.write_csv("CuNi-map.csv")
-axes = plot_binary_map(found, "tracer")
+axes = found.plot("tracer")
 axes.figure.savefig("CuNi-tracer.png", dpi=150)
-axes = plot_binary_map(found, "f")
+axes = found.plot("f")
 axes.figure.savefig("CuNi-factors.png", dpi=150)

@@ -54,6 +54,16 @@ def test_compositions_are_checked():
             as_fractions(bad, ("Cu", "Ni"))
 
 
+def test_another_composition_of_one_parent():
+    parent = alloy_at({"Cu": 0.5, "Ni": 0.5}, 3.6)
+    pure, same = with_composition(parent, {"Cu": 1.0}, scale=1.1), with_composition(parent, (("Cu", 1.0), ("Ni", 0.0)))
+    assert pure.supercell(2).species == same.supercell(2).species == parent.supercell(2).species
+    assert pure.cell == pytest.approx(1.1 * parent.cell)
+    assert with_composition(parent, {"Cu": 0.9, "Pd": 0.1}).supercell(2).species == ("X", "Cu", "Ni", "Pd")
+    with pytest.raises(ak.KinosonError, match="sum to 1"):
+        with_composition(parent, {"Cu": 0.5})
+
+
 def test_vegard_mixes_in_proportion():
     known = {"Cu": 3.6, "Pd": 3.9}
     assert vegard({"Cu": 0.25, "Pd": 0.75}, known) == pytest.approx(3.825)
@@ -198,6 +208,38 @@ def test_a_map_of_a_model_says_so(model):
     assert 1 < point.distance < 10
     assert point.vacancy_diffusivity.kind == "kmc of the model"
     assert point.activation_energy["vacancy"].kind == "estimate of the model"
+
+
+def test_cells_of_a_lattice_constant_hold_whole_hosts():
+    seen: list[dict[str, int]] = []
+
+    class Noting(EMT):
+        def calculate(self, atoms=None, *args, **kwargs):
+            seen.append(atoms.symbols.formula.count())
+            super().calculate(atoms, *args, **kwargs)
+
+    compound = ak.Alloy.from_atoms(bulk("NiAl", "cesiumchloride", a=2.88), {"Ni": {"Ni": 1.0}}, mobile=["Ni"])
+    relaxed_lattice_constant(compound.supercell(2), Noting, fmax=0.1)
+    assert seen[-1] == {"Ni": 8, "Al": 8}  # and no aluminium on the site of the vacancy
+    host = ak.Alloy.from_atoms(bulk("Ni", cubic=True)).with_interstitials("H", "octahedral")
+    value, _ = relaxed_lattice_constant(host.supercell(2), Noting, fmax=0.01)
+    assert seen[-1] == {"Ni": 32}
+    pure = ak.Alloy.from_atoms(bulk("Ni", cubic=True)).supercell(2)
+    assert value == pytest.approx(relaxed_lattice_constant(pure, Noting, fmax=0.01)[0], rel=1e-4)
+
+
+def test_the_range_of_a_compound_counts_all_atoms():
+    crystal = bulk("NiAl", "cesiumchloride", a=2.88)
+    alloy = ak.Alloy.from_atoms(crystal, {"Ni": {"Ni": 0.5, "Cu": 0.5}}, mobile=["Ni"])
+    jumps = ak.JumpNetwork.from_supercell(alloy.supercell(3))
+    model = ak.BarrierModel.fit(synthetic(jumps, n=20), hidden=0)
+    known = model.composition_range
+    assert known.points[0][known.species.index("Al")] == pytest.approx(27 / 53)
+    quick = MapSettings(n_chains=10, sweeps=1, n_rounds=1, n_jumps=128, n_walkers=8, n_resamples=20)
+    point = composition_map(jumps, model, [{"Ni": 0.5, "Cu": 0.5}], temperature_K=900.0, settings=quick).points[0]
+    assert point.distance < 1.0
+    with pytest.raises(ModelError, match="at most 10 at"):  # half of the nickel sites are a quarter of the atoms
+        composition_map(jumps, model, [{"Ni": 1.0}], temperature_K=900.0, settings=quick)
 
 
 def test_a_model_knows_its_compositions(model):

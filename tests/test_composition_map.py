@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import ase_kinoson as ak
 from ase_kinoson import composition_maps as module
 from ase_kinoson.composition import composition_grid
 from ase_kinoson.composition_maps import CompositionMap, MapPoint, MapSettings, composition_map
+from ase_kinoson.units import thermal_energy
 
 # short runs say that they are short; what they say is tested where it matters
 pytestmark = pytest.mark.filterwarnings("ignore::ase_kinoson.errors.KinosonWarning")
@@ -86,15 +89,15 @@ def test_equal_rates_know_no_composition(jumps):
 
 
 def test_bounds_and_the_ladder():
-    jumps = square({"Ag": 0.5, "Cu": 0.5}, 4)  # so many states that those of the evaluation are fresh
+    jumps = square({"Ag": 0.5, "Cu": 0.5}, 4)  # so many states that those of the evaluation are fresh, for most seeds
     x = [{"Ag": 0.5, "Cu": 0.5}]
     plain = dict(n_chains=64, sweeps=3, n_rounds=4, n_jumps=0, n_resamples=100)
-    bound = composition_map(jumps, rates_of, x, temperature_K=500.0, settings=MapSettings(**plain)).points[0]
+    bound = composition_map(jumps, rates_of, x, temperature_K=500.0, seed=1, settings=MapSettings(**plain)).points[0]
     climbed = composition_map(
-        jumps, rates_of, x, temperature_K=500.0, settings=MapSettings(**plain, n_steps=8, n_trajectories=256)
+        jumps, rates_of, x, temperature_K=500.0, seed=1, settings=MapSettings(**plain, n_steps=8, n_trajectories=256)
     ).points[0]
     long = MapSettings(n_chains=64, sweeps=3, n_jumps=1280, n_walkers=128)
-    kmc = composition_map(jumps, rates_of, x, temperature_K=500.0, settings=long).points[0].vacancy_diffusivity
+    kmc = composition_map(jumps, rates_of, x, temperature_K=500.0, seed=1, settings=long).points[0].vacancy_diffusivity
     assert (bound.vacancy_diffusivity.kind, climbed.vacancy_diffusivity.kind) == ("bound", "corrected")
     for q, most in ((bound.vacancy_diffusivity, np.inf), (climbed.vacancy_diffusivity, 4.0)):
         z = (q.value - kmc.value) / np.hypot(q.error, kmc.error)
@@ -128,6 +131,15 @@ def test_numbers_depend_on_the_point_alone(jumps):
     assert timeless(run(x[:1], seed=4).points[0]) != timeless(one.points[0])
 
 
+def test_processes_give_the_same_numbers(jumps, pair_model, tmp_path):
+    x = [{"Ag": 0.25, "Cu": 0.75}]
+    run = partial(composition_map, jumps, pair_model, x, temperature_K=500.0, settings=QUICK, seed=3)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        far = run(executor=pool, folder=tmp_path)
+    assert timeless(run().points[0]) == timeless(far.points[0])
+    assert timeless(run(folder=tmp_path).points[0]) == timeless(far.points[0])
+
+
 def timeless(point) -> dict:
     return {k: v for k, v in point.as_dict().items() if k != "seconds"}
 
@@ -156,9 +168,82 @@ def test_a_killed_run_goes_on(jumps, tmp_path, monkeypatch):
         run(settings=MapSettings(n_jumps=256, n_chains=16, sweeps=2, n_walkers=16, n_resamples=40), folder=tmp_path)
     with pytest.raises(ak.KinosonError, match="lattice constant"):
         run(settings=QUICK, folder=tmp_path, lattice_constant={"Ag": 1.1, "Cu": 1.0})
-    next(tmp_path.glob("*500K.json")).write_text("{")
+    next(tmp_path.glob("*500.0K.json")).write_text("{")
     with pytest.raises(ak.KinosonError, match="no readable JSON"):
         run(settings=QUICK, folder=tmp_path)
+
+
+def test_a_folder_holds_points_of_one_source(jumps, tmp_path):
+    x = [{"Ag": 0.25, "Cu": 0.75}]
+    run = partial(composition_map, jumps, temperature_K=500.0, settings=QUICK, folder=tmp_path)
+    one = run(partial(rates_of, slow=0.1), x)
+    assert [timeless(p) for p in run(lambda x: rates_of(x), x).points] == [timeless(p) for p in one.points]
+    for other in (partial(rates_of, slow=0.2), lambda x: rates_of(x, 0.101)):
+        with pytest.raises(ak.KinosonError, match="source of other rates"):
+            run(other, x)
+
+
+def test_a_folder_knows_its_points_exactly(jumps, tmp_path):
+    run = partial(composition_map, jumps, rates_of, settings=QUICK, folder=tmp_path)
+    third = run([{"Ag": 1 / 3, "Cu": 2 / 3}], temperature_K=500.0)
+    near_third = run([{"Ag": 0.333333, "Cu": 0.666667}], temperature_K=500.0)
+    assert near_third.points[0].composition["Ag"] == 0.333333 != third.points[0].composition["Ag"]
+    assert run([{"Ag": 1 / 3, "Cu": 2 / 3}], temperature_K=500.0001).temperatures_K == (500.0001,)
+    # more species may come later, and change nothing
+    more = run([{"Ag": 1 / 3, "Cu": 2 / 3}, {"Ag": 0.5, "Au": 0.5}], temperature_K=500.0)
+    assert more.compositions()[0] == pytest.approx([1 / 3, 0, 2 / 3])
+    fresh = composition_map(jumps, rates_of, [{"Ag": 1 / 3, "Cu": 2 / 3}, {"Au": 1.0}], temperature_K=500.0,
+                            settings=QUICK)  # fmt: skip
+    for p in (more.points[0], fresh.points[0]):
+        assert p.vacancy_diffusivity == third.points[0].vacancy_diffusivity
+
+
+def test_numbers_of_atoms_are_whole(jumps):
+    run = partial(composition_map, jumps, rates_of, temperature_K=500.0, settings=QUICK)
+    with pytest.raises(ak.KinosonError, match="no atom of Ag in a cell of 9 sites"):
+        run([{"Ag": 0.01, "Cu": 0.99}])
+    found = run([{"Ag": 0.3, "Cu": 0.7}, {"Ag": 0.25, "Cu": 0.75}])
+    assert [p.rounding for p in found.points] == pytest.approx([5.0, 0.0])  # two of eight atoms
+    p = found.points[0]
+    total = 0.25 * p.tracer_diffusivity["Ag"].value + 0.75 * p.tracer_diffusivity["Cu"].value
+    assert found.values("tracer")[0][0] == pytest.approx(total, rel=1e-12, abs=0)
+    added = 0.25 * p.tracer_diffusivity["Ag"].error + 0.75 * p.tracer_diffusivity["Cu"].error
+    assert found.values("tracer")[1][0] == pytest.approx(added, rel=1e-12, abs=0)  # one set of trajectories for both
+    with pytest.raises(ak.KinosonError, match="found no temperature"):
+        run([{"Cu": 1.0}], temperature_K=[])
+    assert len(run([{"Cu": 1.0}], temperature_K=[500.0, 500.0]).points) == 1
+
+
+def homologous_map() -> CompositionMap:
+    """Arrhenius diffusion whose energies are 18 kTm of the pure metals, and 20 kTm of the alloy."""
+    melting = {"Ag": 1200.0, "Cu": 1400.0}
+    points = []
+    for x, units in (({"Ag": 1.0, "Cu": 0.0}, 18), ({"Ag": 0.5, "Cu": 0.5}, 20), ({"Ag": 0.0, "Cu": 1.0}, 18)):
+        energy = units * thermal_energy(sum(f * melting[s] for s, f in x.items()))
+        d = 1e-6 * np.exp(-energy / thermal_energy(900.0))
+        tracer = {s: ak.Quantity(d, 0.0, "m^2/s", "kmc") for s, f in x.items() if f}
+        own = {s: ak.Quantity(energy, 0.01 * f, "eV", "estimate") for s, f in (("vacancy", 1.0), *x.items())}
+        points.append(MapPoint(x, x, 900.0, 4.0, ak.Quantity(d, 0.0, "m^2/s", "kmc"), tracer, {}, {}, own))
+    return CompositionMap(("Ag", "Cu"), tuple(points))
+
+
+@pytest.mark.parametrize("name", ["vacancy", "tracer"])
+def test_the_mixture_at_one_fraction_of_the_melting_points(name):
+    found, melting = homologous_map(), {"Ag": 1200.0, "Cu": 1400.0}
+    value, error = found.excess(name, melting_K=melting, homologous=0.5)
+    assert value == pytest.approx([0.0, -(20 - 18) / 0.5, 0.0], rel=1e-9)
+    # the errors of the energies carry the way from 900 K to half the melting point
+    step = [abs(1 / thermal_energy(0.5 * t) - 1 / thermal_energy(900.0)) for t in (1300, 1200, 1400)]
+    own = [0.01, 0.01, 0.01] if name == "vacancy" else [0.005, 0.01, 0.01]
+    expected = np.linalg.norm([own[0] * step[0], 0.5 * own[1] * step[1], 0.5 * own[2] * step[2]])
+    assert error[1] == pytest.approx(expected, rel=1e-6)
+    isothermal = found.excess(name)[0][1]
+    assert isothermal == pytest.approx(-(20 - 18) * 1300 / 900)  # another number than at one fraction of Tm
+
+
+def test_another_temperature_needs_activation_energies(line):
+    with pytest.raises(ak.KinosonError, match="no activation energies"):
+        line.excess(melting_K={"Ag": 1200.0, "Cu": 1400.0}, homologous=0.5)
 
 
 def test_lengths_scale_diffusivities(jumps):
@@ -214,6 +299,8 @@ def test_bad_input_is_one_sentence(jumps):
         MapSettings(n_chains=2)
     with pytest.raises(ak.KinosonError, match="positive length"):
         composition_map(jumps, rates_of, [{"Ag": 1.0}], temperature_K=500.0, lattice_constant=lambda x: np.nan)
+    with pytest.raises(ak.KinosonError, match="in Å"):  # nanometres
+        composition_map(jumps, rates_of, [{"Ag": 1.0}], temperature_K=500.0, lattice_constant={"Ag": 0.1})
 
 
 def test_pictures(line):
@@ -228,7 +315,7 @@ def test_pictures(line):
     assert [t.get_text() for t in axes.get_legend().get_texts()] == ["Ag", "Cu"]
     drawn = axes.containers[1].lines[0]
     assert drawn.get_xdata() == pytest.approx([50, 100])  # no copper at 0
-    assert plot_binary_map(line, "vacancy").get_yscale() == "log"
+    assert plot_binary_map(line, "vacancy").get_yscale() == line.plot().get_yscale() == "log"
     with pytest.raises(ak.KinosonError, match="what='D'"):
         plot_binary_map(line, "D")
     pytest.importorskip("mpltern")
@@ -258,6 +345,9 @@ def test_a_triangle():
     assert len(dots) == 15
     assert found.excess()[0] == pytest.approx(np.zeros(15), abs=1e-12)  # ln D is linear here
     plot_ternary_map(found, smooth=False)
+    assert found.plot("vacancy", species=("Cu", "Ag", "Au")).get_tlabel() == "Cu"
+    flat = [replace(p, vacancy_diffusivity=points[0].vacancy_diffusivity) for p in points]
+    CompositionMap(species, tuple(flat)).plot("vacancy", excess=True)  # nothing to show is no error
     with pytest.raises(ak.KinosonError, match="same three species"):
         plot_ternary_map(found, species=("Cu", "Ag", "Ni"))
     plt.close("all")

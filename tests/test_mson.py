@@ -142,6 +142,9 @@ def test_only_own_classes_are_built_and_bad_input_is_one_sentence(results):
     data["fields"]["drift"] = {"@module": "subprocess", "@class": "Popen", "args": ["true"]}
     with pytest.raises(KinosonError, match="found a Popen of subprocess"):
         ak.Transport.from_dict(data)
+    data["fields"]["drift"] = {"@module": "ase_kinoson.future", "@class": "Drift"}
+    with pytest.raises(KinosonError, match=r"found a Drift of ase_kinoson\.future"):
+        ak.Transport.from_dict(data)
     with pytest.raises(KinosonError, match="expected those that as_dict"):
         ak.Transport.from_dict({})
     with pytest.raises(KinosonError, match="found a function that JSON cannot hold"):

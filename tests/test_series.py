@@ -18,6 +18,7 @@ import ase_kinoson as ak
 from ase_kinoson.arrhenius_plot import inverse_temperature_axes, plot_measured, plot_series
 from ase_kinoson.errors import KinosonError, KinosonWarning, StatesError
 from ase_kinoson.kinosons.temperature_curves import betas
+from ase_kinoson.kinosons.temperature_models import log_rows
 from ase_kinoson.measured import MeasuredDiffusivity, read_measured_diffusivity
 from ase_kinoson.series import TemperatureSeries, temperature_series
 
@@ -228,6 +229,65 @@ def test_error_of_c_v_is_common_to_all_temperatures(pooled):
     assert float(plain.error) < 0.02
 
 
+def test_a_prediction_has_the_error_of_c_v_like_the_value_itself(pooled):
+    """A common error of c_v drops out of ln(predicted/found), not out of the prediction."""
+    wobbly = [replace(r, vacancy_fraction_error=0.3 * r.vacancy_fraction) for r in pooled.results]
+    series = TemperatureSeries(tuple(wobbly))
+    rows = series.predict_left_out("Cu")
+    bound, sure = (x.bound_curve(600.0, [560.0, 640.0], name="Cu") for x in (series, pooled))
+    np.testing.assert_allclose(bound.error, np.hypot(sure.error, 0.3 * sure.value), rtol=1e-9)
+    plain = pooled.predict_left_out("Cu")
+    assert {r.model for r in rows} == {"arrhenius", "measured density"}
+    for with_error, without in zip(rows, plain, strict=True):
+        relative = with_error.predicted.error / float(with_error.predicted)
+        assert relative == pytest.approx(np.hypot(0.3, without.predicted.error / float(without.predicted)), rel=0.2)
+        assert with_error.z_score == pytest.approx(without.z_score, rel=1e-6)
+        # states of all temperatures serve each: what prediction and value have in common is no error of either less
+        assert without.predicted.error > 0.2 * without.found.error
+
+
+def test_exact_values_have_the_error_of_c_v(tiny, pair_model):
+    c_v = ak.VacancyFraction.from_formation(FORMATION, energy_error=0.1)
+    exact = [ak.exact_transport(*tiny, pair_model, t, vacancy_fraction=c_v) for t in TEMPERATURES]
+    series = TemperatureSeries(tuple(exact))
+    slope = series.activation_energies()["Cu"].fitted
+    assert float(slope.error) == pytest.approx(0.1, rel=0.15)
+    assert series.activation_energies()["vacancy"].fitted.error == 0.0
+    # broken twin: without that error nothing is uncertain
+    sure = [ak.exact_transport(*tiny, pair_model, t, vacancy_fraction=1e-5) for t in TEMPERATURES]
+    assert TemperatureSeries(tuple(sure)).activation_energies()["Cu"].fitted.error == 0.0
+
+
+def test_noise_is_common_to_all_results_of_the_same_states(pooled, sets, tiny, hard):
+    """Also where the first temperature has states of its own: the others still share theirs."""
+    alone = ak.transport(
+        ak.pool_states([sets[0]], TEMPERATURES[0]).states, tiny[1], hard, None, TEMPERATURES[0], n_resamples=100
+    )
+    rows = log_rows((alone, *pooled.results[1:]))
+    noise = np.corrcoef([r[1:101] for r in rows])
+    assert noise[1, 2] > 0.7
+    assert np.abs(noise[0, 1:]).max() < 0.4
+    own = np.corrcoef([r[1:] for r in log_rows(pooled.results)])
+    assert noise[1, 2] == pytest.approx(own[1, 2], rel=1e-9)
+
+
+def test_error_of_a_difference_of_slopes_is_its_scatter(square):
+    """Over repeats: what Hellmann-Feynman energy and finite difference have in common is in no error twice."""
+    t, found = (1000.0, 1060.0), []
+    for seed in range(30):
+        gas = ak.RandomBarriers(mean=0.8, std=0.1, seed=1, cutoff=5.0)
+        states = [ak.sample_states(square.supercell, 40, seed=seed, method="random")] * 2
+        pair = [ak.transport(s, square, gas, None, x, n_resamples=50) for s, x in zip(states, t, strict=True)]
+        found += ak.compare_slopes(pair)
+    for name, least in (("finite_difference", 0.7), ("hellmann_feynman", 0.7), ("difference", 0.5)):
+        scatter = np.std([float(getattr(f, name)) for f in found], ddof=1)
+        stated = np.mean([float(getattr(f, name).error) for f in found])
+        assert least < stated / scatter < 1 / least, name
+    # broken twin: in quadrature, as of independent numbers
+    scatter = np.std([float(f.difference) for f in found], ddof=1)
+    assert np.hypot(found[0].hellmann_feynman.error, found[0].finite_difference.error) > 5 * scatter
+
+
 def test_training_goes_from_hot_to_cold(tiny, pair_model):
     _, network = tiny
     small = {"lookahead": 1, "n_states": 80, "epochs": 0, "closure_epochs": 0}
@@ -321,6 +381,14 @@ def test_measured_points_come_with_their_units(tmp_path):
 def test_a_table_without_units_or_numbers_is_refused(tmp_path, text, message):
     with pytest.raises(KinosonError, match=message):
         read_measured_diffusivity(write(tmp_path, text))
+
+
+def test_columns_without_a_name_are_passed_over(tmp_path):
+    """Spreadsheets end lines with commas."""
+    found = read_measured_diffusivity(write(tmp_path, "temperature [K],diffusivity [m2/s],,\n900,1e-16,,\n"))
+    assert found.temperature_K.tolist() == [900.0] and found.diffusivity.tolist() == [1e-16]
+    with pytest.raises(KinosonError, match="two columns 'temperature'"):
+        read_measured_diffusivity(write(tmp_path, "temperature [K],temperature [C],diffusivity [m2/s]\n900,1,1e-16\n"))
 
 
 def test_missing_file_is_refused(tmp_path):

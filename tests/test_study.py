@@ -336,7 +336,7 @@ def test_settings_written_as_toml_are_the_same_settings(tmp_path):
 def test_the_example_is_a_valid_study():
     study = Study.from_toml(CIF.with_name("cu70ni30.toml"))
     assert study.supercell.n_sites == 108
-    assert study.temperatures_K == (900.0, 1200.0)
+    assert study.temperatures_K == (900.0, 1050.0, 1200.0)
     assert study.folder.name == "cu70ni30-output"
 
 

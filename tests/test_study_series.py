@@ -162,6 +162,8 @@ def test_tables_are_refused_before_anything_is_computed(done, sections, message,
         ({"vacancies": {"fraction": 1e-5}}, "in one way; remove"),
         ({"vacancies": {"fraction": 1.5, "arrangements": None}}, "fraction: found"),
         ({"transport": {"vacancy_fraction": 1e-5}}, "in one way; remove"),
+        ({"vacancies": {"fraction_error": 1e-6}}, "fraction_error: found 1e-06 without fraction"),
+        ({"vacancies": {"fraction": 1e-5, "arrangements": None, "formation_entropy_kB": 2.0}}, "without formation_en"),
         ({"vacancies": {"arrangements": None}}, "measured diffusivities and no vacancy fraction"),
         ({"jumps": {"species": "H"}}, "expected both for an interstitial"),
         ({"jumps": {"species": "H", "sites": "octahedral"}}, "for an interstitial; expected none"),
@@ -177,7 +179,7 @@ def test_a_study_of_an_interstitial(tmp_path, monkeypatch):
     shutil.copy(CIF, tmp_path / "alloy.cif")
 
     def known(network):
-        energy = ak.PairEnergy.from_interactions(network.supercell, {("H", "Ni"): [0.06]}, network=network)
+        energy = ak.PairEnergy.from_interactions(network.supercell, {("H", "Ni"): [0.09]}, network=network)
         return ak.PairBarriers(energy, {"H": 0.45})
 
     def compute(states, jumps, calculator, **options):

@@ -93,6 +93,11 @@ class PairEnergy:
                 energy = given[0] if len(given) == 1 and cutoff is not None else given[k] if k < len(given) else 0.0
                 coefficients[clusters.pair_columns[orbit, 0, a, b]] = energy
                 coefficients[clusters.pair_columns[orbit, 0, b, a]] = energy
+        if site_energies is not None and not cell.alloy.is_interstitial:
+            raise ModelError(
+                "found site_energies= for an alloy without interstitial sites; expected energies of pairs alone; leave "
+                "it out"
+            )
         if clusters.carrier is not None:
             own = clusters.carrier.coefficients(interactions, site_energies, everywhere=cutoff is not None)
             coefficients[clusters.carrier_offset :] = own

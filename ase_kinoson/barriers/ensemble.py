@@ -17,6 +17,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 from tqdm import tqdm
 
+from ase_kinoson.barriers.composition_range import CompositionRange
 from ase_kinoson.barriers.learned import VERSION, BarrierModel
 from ase_kinoson.barriers.model_file import read_model, write_model
 from ase_kinoson.barriers.model_fit import TEST, TRAIN, VALIDATION, FitSettings, report_held_out, split_sets
@@ -139,6 +140,7 @@ class BarrierEnsemble:
             {
                 **report,
                 "n_barriers": made[0].report["n_barriers"],
+                "compositions": made[0].report["compositions"],
                 "reliability": reliability,
                 "members": members,
                 "seed": seed,
@@ -224,6 +226,15 @@ class BarrierEnsemble:
         """Use the models on another supercell of the same lattice; its species may be a subset."""
         return BarrierEnsemble(tuple(m.on(cell) for m in self.members), self.scale, self.report)
 
+    def bind(self, network: JumpNetwork) -> BarrierEnsemble:
+        """Use the models with the same jumps at another lattice constant; see :meth:`BarrierModel.bind`."""
+        return BarrierEnsemble(tuple(m.bind(network) for m in self.members), self.scale, self.report)
+
+    @property
+    def composition_range(self) -> CompositionRange | None:
+        """Compositions of the fit; None where the file of the models does not tell."""
+        return CompositionRange.of(self)
+
     # -- files ------------------------------
 
     def save(self, path: str | Path) -> None:
@@ -253,6 +264,7 @@ class BarrierEnsemble:
             ) from error
         if network is None:
             return ensemble
+        ensemble = ensemble.bind(network)
         if network.fingerprint != ensemble.network.fingerprint:
             raise ModelError(
                 f"the models of {path} belong to other jumps ({ensemble.network!r}); expected those of "

@@ -82,8 +82,8 @@ class JumpNetwork(Storable):
         cutoff
             All pairs up to this length jump, Å. Default: nearest neighbours (up to 10 % longer than the shortest
             bond of either end; for interstitials of each pair of kinds of sites). Of these an interstitial makes no
-            jump that passes through an atom or over another site, and none that is squeezed where a detour over one
-            other site is wider: fcc octahedra then exchange through the tetrahedra, if both are given.
+            jump that passes through an atom or over another site, and none that is squeezed where a detour over other
+            sites is wider: fcc octahedra then exchange through the tetrahedra, if both are given.
         mechanism
             ``"vacancy"`` or ``"interstitial"``; default: what the alloy holds.
         sites

@@ -42,9 +42,9 @@ def open_passages(alloy: Alloy, pairs: PairOrbits, *, tolerance: float) -> NDArr
     Notes
     -----
     A candidate is dropped if its straight line comes closer to an atom than half the radius of the smaller hole, passes
-    over another site, or is narrower than the two lines over a third site that is closer to both ends than they are to
-    each other. In a close-packed lattice this leaves the jumps through faces that two polyhedra share and drops those
-    through shared edges. Decided once per symmetry class, so that all copies and reversals are treated alike.
+    over another site, or is narrower than every line of a detour over sites that are closer to both ends than these
+    are to each other. In a close-packed lattice this leaves the jumps through faces that two polyhedra share and drops
+    those through shared edges. Decided once per symmetry class, so that all copies and reversals are treated alike.
     """
     kinds = alloy.space_group.site_orbits()
     length = np.linalg.norm(pairs.vector, axis=1)
@@ -77,12 +77,22 @@ def open_passages(alloy: Alloy, pairs: PairOrbits, *, tolerance: float) -> NDArr
 
 
 def _has_wider_detour(pairs: PairOrbits, width: NDArray, length: NDArray, row: int) -> bool:
-    """Whether two wider, shorter jumps over a third site join the ends of a pair."""
+    """Whether wider, shorter jumps over sites between the ends of a pair join them."""
     enough = (width > WIDER * width[row]) & (length < length[row] - 1e-6)
-    first = np.flatnonzero(enough & (pairs.start == pairs.start[row]))
-    last = np.flatnonzero(enough & (pairs.start == pairs.partner[row]))
-    gap = pairs.vector[first][:, None] - (pairs.vector[row] + pairs.vector[last])[None]
-    return bool((np.linalg.norm(gap, axis=-1) < 1e-3).any())
+    steps = {b: np.flatnonzero(enough & (pairs.start == b)) for b in np.unique(pairs.start[enough])}
+    stack, seen = [(int(pairs.start[row]), np.zeros(3))], [np.zeros(3)]
+    while stack:
+        basis, here = stack.pop()
+        for step in steps.get(basis, ()):
+            there = here + pairs.vector[step]
+            rest = float(np.linalg.norm(pairs.vector[row] - there))
+            if rest < 1e-3:
+                return True
+            between = max(rest, float(np.linalg.norm(there))) < length[row] - 1e-6
+            if between and np.linalg.norm(np.array(seen) - there, axis=1).min() > 1e-3:
+                seen.append(there)
+                stack.append((int(pairs.partner[step]), there))
+    return False
 
 
 def _around(alloy: Alloy, reach: float) -> tuple[NDArray, NDArray]:

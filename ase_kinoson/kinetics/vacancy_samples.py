@@ -107,7 +107,8 @@ def draw_changes(
     cell, occupations
         Arrangements without a vacancy.
     sites
-        Atoms taken out of each arrangement, each from another site; None for all.
+        Atoms taken out of each arrangement, each from another site; None for all. One of each species is among them
+        where there are enough: averages are formed species by species.
     swaps
         Identities changed in each arrangement; ordered pairs of species take turns.
     rng
@@ -119,7 +120,14 @@ def draw_changes(
     turn = 0
     for n, row in enumerate(occupations):
         # in a pure crystal translations make all sites of one kind equal
-        chosen = np.arange(cell.alloy.n_basis) if not pairs else rng.permutation(cell.n_sites)[:sites]
+        chosen = np.arange(cell.alloy.n_basis)
+        if pairs:
+            chosen = rng.permutation(cell.n_sites)
+            if sites is not None and sites >= len(codes):
+                ahead = np.zeros(len(chosen), dtype=bool)
+                ahead[[np.argmax(row[chosen] == c) for c in codes]] = True
+                chosen = np.concatenate([chosen[ahead], chosen[~ahead]])
+            chosen = chosen[:sites]
         found += [(n, int(i), int(row[i]), 0) for i in chosen]
         for _ in range(swaps if pairs else 0):
             a, b = pairs[turn % len(pairs)]

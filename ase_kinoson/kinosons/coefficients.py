@@ -16,7 +16,7 @@ from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.kinosons.statistics import Quantity
-from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction, fraction_at
+from ase_kinoson.kinosons.vacancy_fraction import SAME_COMPOSITION, VacancyFraction, fraction_at
 from ase_kinoson.units import ANGSTROM2_PER_S_TO_M2_PER_S, EV_IN_JOULE, thermal_energy
 
 __all__ = ["Averages", "Composition", "coefficients", "onsager_scale", "site_volume"]
@@ -151,7 +151,9 @@ def coefficients(
     d = network.dimension
     vacancy = network.mechanism == "vacancy"
     atoms = dict(zip(composition.species, composition.fractions / composition.fractions.sum(), strict=True))
-    given = fraction_at(vacancy_fraction, temperature_K, atoms)
+    # the vacancy of a small cell takes an atom away from one of the species
+    within = max(SAME_COMPOSITION, 1.0 / len(network.supercell.mobile_sites))
+    given = fraction_at(vacancy_fraction, temperature_K, atoms, within=within)
     per_cv = vacancy and given is None
     cv = float(given[0]) if given and vacancy else 1.0
     doubt = float(given[0].error) / cv if given and vacancy else 0.0

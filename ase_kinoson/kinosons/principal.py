@@ -99,7 +99,8 @@ class PrincipalAxes:
             notes = [q.kind] if q.kind else []
             notes += [f"equal{within}; the axes are arbitrary"] if len(group) > 1 else []
             doubt = f" ± {spread:.2g}" if np.isfinite(spread) else ""
-            lines.append(f"along {where}: {mean:.4g}{doubt} {q.unit} ({'; '.join(notes)})".removesuffix(" ()"))
+            text = [f"along {where}: {mean:.4g}{doubt}", q.unit, f"({'; '.join(notes)})" if notes else ""]
+            lines.append(" ".join(part for part in text if part))
         return "\n".join(lines)
 
 

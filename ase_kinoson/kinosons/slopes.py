@@ -17,6 +17,8 @@ those of the next longer ones by more than the noise, for each species on its ow
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,6 +49,8 @@ class LagSlopes:
         Resamples of walkers.
     composition
         Species wanted.
+    blocked
+        Species that cannot jump: nothing about them needs a lag.
 
     Attributes
     ----------
@@ -62,8 +66,11 @@ class LagSlopes:
         Names whose slopes no lag has settled; filled by :meth:`choose`.
     """
 
-    def __init__(self, engine: KineticMonteCarlo, boot: Bootstrap, composition: Composition) -> None:
+    def __init__(
+        self, engine: KineticMonteCarlo, boot: Bootstrap, composition: Composition, *, blocked: Collection[str] = ()
+    ) -> None:
         self.engine, self.boot, self.composition = engine, boot, composition
+        self.blocked = frozenset(blocked)
         network = engine.network
         self.network, self.ladder = network, engine.ladder
         self.index = np.searchsorted(engine.species, composition.index + 1)
@@ -121,7 +128,11 @@ class LagSlopes:
         slopes = np.stack([_ratio(self.slope(level), self.scalar[:, 0]) for level in range(self.n_levels - 1)])
         chosen = np.empty(len(self.names), dtype=np.int64)
         for i in range(1, len(self.names)):
-            share = self.shares[(i - 1) % len(self.index)]
+            who = (i - 1) % len(self.index)
+            if self.composition.species[who] in self.blocked:
+                chosen[i] = 1
+                continue
+            share = self.shares[who]
             lowest = int(np.clip(np.ceil(np.log2(JUMPS_PER_LAG / max(share, 1e-300))) - 1, 1, last))
             for level in range(lowest, last + 1):
                 excess = slopes[level, :, i] - slopes[level + 1 : level + 1 + COMPARED, :, i]
@@ -185,7 +196,7 @@ class LagSlopes:
             f"least {JUMPS_PER_LAG}, so that its jumps can show how they are correlated: its coefficients may be too "
             "large; raise n_jumps"
             for s, x in zip(self.composition.species, self.shares, strict=True)
-            if x * longest < JUMPS_PER_LAG
+            if x * longest < JUMPS_PER_LAG and s not in self.blocked
         ]
 
 

@@ -128,7 +128,8 @@ def static_transport(
     KinosonError
         If atoms of several kinds move.
     ModelError
-        If the rates break detailed balance.
+        If the rates break detailed balance, or clusters of sites that no jump connects have unequal sites and no
+        energies that tell how they weigh.
     """
     if states.supercell != jumps.supercell:
         raise StatesError(
@@ -321,7 +322,13 @@ class _Solver:
         logs = graph.accumulate(parent, np.where(parent >= 0, step, 0.0))
         clusters = graph.clusters(bonds)
         roots = np.flatnonzero((parent < 0) & opened)
-        if len(roots) > 1 and getattr(self.rates.source, "energy", None) is not None:
+        known = getattr(self.rates.source, "energy", None) is not None
+        if len(roots) > 1 and not known and np.abs(logs).max() > 1e-9:
+            raise ModelError(
+                f"found {len(roots)} clusters of sites that no jump connects, rates that favour some sites, and no "
+                "energies; expected energies, which tell how the clusters weigh; pass a model that has them"
+            )
+        if len(roots) > 1 and known:
             offset = np.zeros(clusters.n_clusters)
             for part, occupations in self._positions(background, roots):
                 offset[clusters.label[part]] = self.rates.log_weights(occupations)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BoundCurve",
     "DensityModel",
+    "activation_rows",
     "betas",
     "check_sum",
     "cumulant_models",
@@ -183,6 +184,29 @@ def curve_rows(density: KinosonDensity, temperatures_K: ArrayLike) -> tuple[NDAr
         size[i] = min(kept, _kish(share))
         rows[:, i] = (counts @ share) / (counts @ mass)
     return rows, size
+
+
+def activation_rows(density: KinosonDensity) -> NDArray[np.float64]:
+    """Return ln Λ (Λ in Å²/s) and the activation energy (eV) in columns, and below them those of resamples.
+
+    Returns
+    -------
+    ndarray, shape (1 + n_resamples, 2)
+    """
+    energy = density.state_energy - density.state_energy.mean()
+    first = density.first_rows()
+    if density.ensemble == "quenched":  # each arrangement keeps its weight
+        member, weights = density.groups
+        inside = np.bincount(member, weights=np.where(first, density.weight * energy, 0.0), minlength=len(weights))
+        energy = energy - (inside / np.where(weights > 0, weights, 1.0))[member]
+    values, boot = density.group_means(
+        density.kinoson,
+        density.kinoson * (finite_barriers(density) + energy),
+        np.where(first, energy, 0.0),
+        np.where(first, 1.0, 0.0),
+    )
+    total, heat, mean, ones = boot.rows(values).T
+    return np.column_stack([np.log(total), heat / total - mean / ones])
 
 
 def finite_barriers(density: KinosonDensity) -> NDArray[np.float64]:

@@ -18,9 +18,17 @@ from numpy.typing import ArrayLike, NDArray
 from ase_kinoson.errors import KinosonError
 from ase_kinoson.kinosons.result import ESTIMATE, EXACT, Transport
 from ase_kinoson.kinosons.statistics import Quantity
-from ase_kinoson.kinosons.temperature_curves import ORDERS, betas, curve_rows, finite_barriers, lambda_value
+from ase_kinoson.kinosons.temperature_curves import (
+    ORDERS,
+    activation_rows,
+    betas,
+    curve_rows,
+    finite_barriers,
+    lambda_value,
+)
 
 if TYPE_CHECKING:
+    from ase_kinoson.crystal.states import States
     from ase_kinoson.kinosons.density import KinosonDensity
 
 __all__ = [
@@ -60,7 +68,9 @@ class TemperatureModel:
         ln Λ predicted without this temperature minus ln Λ; NaN where too few are left, or where the states of no other
         temperature reach it (measured density).
     left_out_error : ndarray, shape (n_temperatures,)
-        Standard error of this difference: of the prediction and of the value itself.
+        Standard error of this difference, with what the noise of the prediction and of the value have in common.
+    prediction_error : ndarray, shape (n_temperatures,)
+        Standard error of ln Λ predicted without this temperature.
     left_out_rms : float
         Their root mean square, the criterion to choose by; NaN where it cannot be formed.
     aicc : float
@@ -78,6 +88,7 @@ class TemperatureModel:
     rms_residual: float
     left_out: NDArray[np.float64]
     left_out_error: NDArray[np.float64]
+    prediction_error: NDArray[np.float64]
     left_out_rms: float
     aicc: float
     unit: str = "Å^2/s"
@@ -162,7 +173,8 @@ class SlopeComparison:
     hellmann_feynman : Quantity
         Mean of ⟨Q + E⟩_κ − ⟨E⟩_π at the two temperatures, eV: the same up to the third power of Δβ, where y is optimal.
     difference : Quantity
-        Hellmann-Feynman minus finite difference, eV, with the error of both together.
+        Hellmann-Feynman minus finite difference, eV. Both come from the same states, so that the error of sampling
+        this difference is much smaller than those of the two; it knows nothing of terms in Δβ³ and of y.
     """
 
     temperatures_K: tuple[float, float]
@@ -279,8 +291,9 @@ def compare_slopes(results: Sequence[Transport], *, quantity: str | None = None)
     Returns
     -------
     list of SlopeComparison
-        One per pair of neighbouring temperatures. A difference beyond its error says that the states are no equilibrium
-        sample, the relaxation is not near its optimum, or the temperatures are far apart.
+        One per pair of neighbouring temperatures. A difference beyond its error says that the temperatures are far
+        apart, the relaxation is not near its optimum, or the states are no equilibrium sample; only one that is not
+        small against the errors of the two matters to them.
     """
     from ase_kinoson.kinosons.density import KinosonDensity
 
@@ -291,27 +304,26 @@ def compare_slopes(results: Sequence[Transport], *, quantity: str | None = None)
             "at more temperatures"
         )
     densities = [KinosonDensity.from_result(r, quantity=quantity) for r in own]
-    logs = log_rows(own, quantity)
-    energies = [d.activation_energy() for d in densities]
+    logs = [rows[0] for rows in log_rows(own, quantity)]
+    kinds = [d.activation_energy().kind for d in densities]  # refuses what has no energies
+    # ln Λ and the activation energy of the same resamples: what they have in common drops out of their difference
+    both = _decoupled([activation_rows(d) for d in densities], [d.states for d in densities])
     found = []
-    for (a, la, ea), (b, lb, eb) in pairwise(zip(densities, logs, energies, strict=True)):
+    for (a, la, ra, kind), (b, lb, rb, _) in pairwise(zip(densities, logs, both, kinds, strict=True)):
         assert a.temperature_K is not None
         assert b.temperature_K is not None
         gap = betas(a.temperature_K)[0] - betas(b.temperature_K)[0]
         if gap <= 0:
             raise KinosonError(f"found {a.temperature_K:g} K twice; expected different temperatures; drop one result")
-        n = min(len(la), len(lb))
-        slopes = (lb[:n] - la[:n]) / gap
-        finite = Quantity(float(slopes[0]), _error(slopes, a.kind), "eV", ea.kind)
-        mean = 0.5 * (float(ea) + float(eb))
-        spread = 0.5 * float(np.hypot(float(ea.error), float(eb.error)))
-        gap_error = float(np.hypot(spread, float(finite.error)))
+        n = min(len(ra), len(rb))
+        slope, energy = (rb[:n, 0] - ra[:n, 0]) / gap, 0.5 * (ra[:n, 1] + rb[:n, 1])
+        finite = (lb - la) / gap
+        errors = [_error(x, kind) for x in (slope, energy, energy - slope)]
+        values = (finite, float(energy[0]), float(energy[0]) - finite)
         found.append(
             SlopeComparison(
                 (a.temperature_K, b.temperature_K),
-                finite,
-                Quantity(mean, spread, "eV", ea.kind),
-                Quantity(mean - float(finite), gap_error, "eV", ea.kind),
+                *(Quantity(value, error, "eV", kind) for value, error in zip(values, errors, strict=True)),
             )
         )
     return found
@@ -325,13 +337,16 @@ def _fit(
     n, k = len(beta), order + 1
     coefficients = _polynomial(beta, logs, weight, order)
     residual = logs[0] - np.vander(beta, k, increasing=True) @ coefficients[0]
-    left, left_error = np.full(n, np.nan), np.full(n, np.nan)
+    left, left_error, own_error = np.full((3, n), np.nan)
     if n > k:
         for i in range(n):
             keep = np.arange(n) != i
-            gap = _polynomial(beta[keep], logs[:, keep], weight[keep], order) @ beta[i] ** np.arange(k) - logs[:, i]
+            said = _polynomial(beta[keep], logs[:, keep], weight[keep], order) @ beta[i] ** np.arange(k)
+            gap = said - logs[:, i]
             left[i] = gap[0]
-            left_error[i] = 0.0 if exact else gap[1:].std(ddof=1) if len(gap) > 2 else np.nan
+            left_error[i], own_error[i] = (
+                0.0 if exact else x[1:].std(ddof=1) if len(x) > 2 else np.nan for x in (gap, said)
+            )
     signs = np.array([_sign(j) for j in range(k)])
     values = coefficients * signs
     spread = np.zeros(k) if exact else values[1:].std(axis=0, ddof=1) if len(values) > 2 else np.full(k, np.nan)
@@ -346,7 +361,7 @@ def _fit(
     misfit = float(np.sum((residual * weight) ** 2)) if known else n * float(np.log(max(rms, 1e-300) ** 2))
     aicc = misfit + 2 * count + 2 * count * (count + 1) / (n - count - 1) if n > count + 1 else float("nan")
     left_rms = float(np.sqrt(np.mean(left**2)))
-    return TemperatureModel(name, parameters, k, rms, left, left_error, left_rms, aicc, unit, coefficients)
+    return TemperatureModel(name, parameters, k, rms, left, left_error, own_error, left_rms, aicc, unit, coefficients)
 
 
 def _measured(densities: list[KinosonDensity], t: NDArray, error: NDArray, unit: str) -> TemperatureModel:
@@ -355,7 +370,7 @@ def _measured(densities: list[KinosonDensity], t: NDArray, error: NDArray, unit:
         finite_barriers(density)  # refuses a density without barriers
     beta = betas(t)
     gap = np.abs(beta[:, None] - beta) + np.where(np.eye(len(t)), np.inf, 0.0)
-    left, left_error = np.full(len(t), np.nan), np.full(len(t), np.nan)
+    left, left_error, own_error = np.full((3, len(t)), np.nan)
     for i, j in enumerate(gap.argmin(axis=1)):
         there, here = densities[j], densities[i]
         if np.isnan(there.state_energy).any():
@@ -367,23 +382,15 @@ def _measured(densities: list[KinosonDensity], t: NDArray, error: NDArray, unit:
             continue  # too few states reach this temperature
         found = np.log(rows[:, 0])
         left[i] = found[0] - np.log(here.total)
+        own_error[i] = 0.0 if there.kind == EXACT else found[1:].std(ddof=1)
         if there.kind == EXACT:
             left_error[i] = 0.0
-        elif _same_states(there, here):
+        elif there.states is not None and _alike(there.states, here.states):
             left_error[i] = (found - np.log(curve_rows(here, t[[i]])[0][:, 0]))[1:].std(ddof=1)
         else:
-            left_error[i] = np.hypot(found[1:].std(ddof=1), error[i])
+            left_error[i] = np.hypot(own_error[i], error[i])
     left_rms = float(np.sqrt(np.mean(left**2)))
-    return TemperatureModel(MEASURED, {}, 0, float("nan"), left, left_error, left_rms, float("nan"), unit)
-
-
-def _same_states(a: KinosonDensity, b: KinosonDensity) -> bool:
-    """Whether two coefficients are averages over the same states, so that their noise is common."""
-    if a.states is None or b.states is None:
-        return False
-    return np.array_equal(a.states.occupations, b.states.occupations) and np.array_equal(
-        a.states.groups, b.states.groups
-    )
+    return TemperatureModel(MEASURED, {}, 0, float("nan"), left, left_error, own_error, left_rms, float("nan"), unit)
 
 
 def _polynomial(beta: NDArray, logs: NDArray, weight: NDArray, order: int) -> NDArray[np.float64]:
@@ -417,15 +424,26 @@ def log_rows(results: Sequence[Transport], quantity: str | None = None) -> list[
     Their noise is common only where the states are. Resamples of different states are drawn with equal seeds: shuffled,
     they are as independent as the states.
     """
+    rows = [_log_rows(r, _column(r, quantity)) for r in results]
+    return _decoupled(rows, [r.states for r in results])
+
+
+def _decoupled(rows: Sequence[NDArray[np.float64]], states: Sequence[States | None]) -> list[NDArray[np.float64]]:
+    """Shuffle resamples, shape (1 + n_resamples, ...) each, alike where the states are the same and else apart."""
     found = []
-    first = results[0].states
-    for i, result in enumerate(results):
-        rows = _log_rows(result, _column(result, quantity))
-        own = result.states
-        same = own is not None and first is not None and np.array_equal(own.occupations, first.occupations)
-        order = np.arange(1, len(rows)) if same else np.random.default_rng(i).permutation(np.arange(1, len(rows)))
-        found.append(rows[np.concatenate([[0], order]).astype(int)])
+    for i, (row, own) in enumerate(zip(rows, states, strict=True)):
+        # the first result with the same states
+        like = next((j for j in range(i) if own is not None and _alike(own, states[j])), i)
+        order = np.arange(1, len(row))
+        if like > 0:
+            order = np.random.default_rng(like).permutation(order)
+        found.append(row[np.concatenate([[0], order]).astype(int)])
     return found
+
+
+def _alike(a: States, b: States | None) -> bool:
+    """Whether two sets of states are the same ones, so that their noise is common."""
+    return b is not None and np.array_equal(a.occupations, b.occupations) and np.array_equal(a.groups, b.groups)
 
 
 def _log_rows(result: Transport, name: str) -> NDArray[np.float64]:

@@ -178,7 +178,11 @@ def run_kmc(
             "start from more independent states"
         )
     boot = Bootstrap.over(np.full(n_walkers, 1.0 / n_walkers), groups, n_resamples=n_resamples, seed=seed)
-    moments = LagSlopes(engine, boot, Composition.of(snapshot))
+    # next to a carrier, and with rate 0 everywhere
+    mover, names = jumps.moving_species(snapshot.occupations, snapshot.carriers), states.supercell.species
+    still = set(np.unique(mover[mover > 0]).tolist()) - set(mover[w > 0].tolist())
+    blocked = [names[c] for c, x in zip(engine.species, engine.shares(), strict=True) if int(c) in still and x == 0]
+    moments = LagSlopes(engine, boot, Composition.of(snapshot), blocked=blocked)
     levels = moments.choose()
     reasons += moments.remarks()
     averages = moments.averages(levels)

@@ -56,6 +56,12 @@ class VacancyAverages:
             number[changes.old[out]],
             changes.energy[out],
         )
+        lost = [s for a, s in enumerate(samples.counts) if not np.any(self.removed == a)]
+        if lost:
+            raise KinosonError(
+                f"found no energy of a crystal from which an atom of {' or '.join(lost)} is taken out; expected some "
+                "of each species; raise sites or arrangements, and look at the calculator if energies are missing"
+            )
         swap = ok & (changes.new > 0)
         self._swap = (
             changes.arrangement[swap],
@@ -120,6 +126,18 @@ class VacancyAverages:
     def fraction(self) -> NDArray[np.float64]:
         """Average over sites: species in the proportions of the alloy, whatever was drawn."""
         return self.fractions @ self.x
+
+    @cached_property
+    def effective_changes(self) -> float:
+        """Kish's number of identity changes, of the pair of species that has the fewest; inf where means are formed."""
+        _, old, new, energy = self._swap
+        least = np.inf
+        if self.samples.ensemble == EQUILIBRIUM:
+            for a, b in np.unique(np.column_stack([old, new]), axis=0):
+                own = energy[(old == a) & (new == b)]
+                w = np.exp(-(own - own.min()) / self.kT)
+                least = min(least, float(w.sum() ** 2 / (w**2).sum()))
+        return least
 
     @cached_property
     def effective(self) -> float:

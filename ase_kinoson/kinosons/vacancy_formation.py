@@ -34,6 +34,8 @@ __all__ = ["VacancyFormation", "vacancy_formation"]
 
 FEW = 10.0
 """Fewer effective sites than this in the exponential average are warned of."""
+APART = np.log(2.0)
+"""ln of the ratio of two species' c_v above which an equilibrium ensemble is warned of."""
 STRAINED = 0.1
 """Pressure times site volume, eV, above which the cell is called strained."""
 CALCULATED = "calculated"
@@ -404,15 +406,37 @@ class VacancyFormation:
         key = float(temperature_K)
         if key not in self._averages:
             self._averages[key] = VacancyAverages(samples, key, self.n_resamples, self.seed)
-            few = self._averages[key].effective
-            if few < FEW and len(self.species) > 1:
-                warnings.warn(
-                    f"{few:.1f} sites carry the vacancy fraction at {temperature_K:g} K; expected at least {FEW:g}; "
-                    "its error is too small, and so may be the value: sample more sites and arrangements",
-                    KinosonWarning,
-                    stacklevel=4,
-                )
+            for reason in self._doubts(self._averages[key], key):
+                warnings.warn(reason, KinosonWarning, stacklevel=4)
         return self._averages[key]
+
+    def _doubts(self, found: VacancyAverages, temperature_K: float) -> list[str]:
+        """Why the error of c_v is too small at a temperature, in sentences."""
+        said: list[str] = []
+        if len(self.species) < 2:
+            return said
+        if found.effective < FEW:
+            said.append(
+                f"{found.effective:.1f} sites carry the vacancy fraction at {temperature_K:g} K; expected at least "
+                f"{FEW:g}; its error is too small, and so may be the value: sample more sites and arrangements"
+            )
+        if found.effective_changes < FEW:
+            said.append(
+                f"{found.effective_changes:.1f} changes of species carry the chemical potentials at "
+                f"{temperature_K:g} K; expected at least {FEW:g}; the error of c_v is too small, and so may be the "
+                "value: sample more swaps and arrangements"
+            )
+        if self.ensemble == EQUILIBRIUM:
+            low, high = found.fractions[0].argmin(), found.fractions[0].argmax()
+            apart = np.log(found.fractions[:, high] / found.fractions[:, low])
+            if apart[0] > APART and apart[0] > 3 * np.nanstd(apart[1:], ddof=1):
+                said.append(
+                    f"atoms of {self.species[high]} tell {np.exp(apart[0]):.3g} times the vacancy fraction that those "
+                    f"of {self.species[low]} tell at {temperature_K:g} K; expected one number; the cell is too small, "
+                    "or the alloy ordered, which few changes of species see: use a larger cell, more swaps and "
+                    "arrangements, or a higher temperature"
+                )
+        return said
 
 
 def _quantity(rows: NDArray, unit: str, kind: str) -> Quantity:

@@ -117,8 +117,8 @@ class VacancyFraction:
         ----------
         table
             A CSV file whose header names units: ``temperature [K]``, ``vacancy_fraction [1]`` (or ``[%]``, ``[ppm]``,
-            ``[ppb]``) and, if known, ``error [...]``; lines that begin with ``#`` are left out. Or arrays: temperatures
-            in K, site fractions, and their standard errors if known.
+            ``[ppb]``) and, if known, ``error [...]``; lines that begin with ``#`` and other columns are passed over. Or
+            arrays: temperatures in K, site fractions, and their standard errors if known, taken as common to all rows.
         beyond_K
             How far beyond its ends the table is continued, K.
         source
@@ -161,7 +161,8 @@ class VacancyFraction:
             i = int(np.clip(np.searchsorted(t, temperature) - 1, 0, len(t) - 2))
             share = (1 / temperature - 1 / t[i]) / (1 / t[i + 1] - 1 / t[i])
             log = (1 - share) * np.log(c[i]) + share * np.log(c[i + 1])
-            relative = np.hypot((1 - share) * e[i] / c[i], share * e[i + 1] / c[i + 1])
+            # common to both ends, as errors of c_v are taken to be: no number between is surer than they are
+            relative = abs(1 - share) * e[i] / c[i] + abs(share) * e[i + 1] / c[i + 1]
             return float(np.exp(log)), float(np.exp(log) * relative)
 
         return cls(curve, said, kind)
@@ -192,8 +193,22 @@ def fraction_at(
     given: float | VacancyFraction | None,
     temperature_K: float | None,
     composition: Mapping[str, float] | None = None,
+    *,
+    within: float = SAME_COMPOSITION,
 ) -> tuple[Quantity, str] | None:
     """Return c_v and its source from what a user gives as ``vacancy_fraction``; None where nothing is given.
+
+    Parameters
+    ----------
+    given
+        A number, or c_v(T).
+    temperature_K
+        K.
+    composition
+        Fractions of the atoms of the states.
+    within
+        Largest difference of a fraction from the alloy that c_v was calculated for; small cells need more, since the
+        vacancy stands for one of their atoms.
 
     Raises
     ------
@@ -213,7 +228,7 @@ def fraction_at(
     if given.composition is not None and composition is not None:
         names = sorted(set(given.composition) | set(composition))
         apart = max(abs(given.composition.get(s, 0.0) - composition.get(s, 0.0)) for s in names)
-        if apart > SAME_COMPOSITION:
+        if apart > within:
             raise KinosonError(
                 f"found a vacancy fraction calculated for {_said(given.composition)} and states of "
                 f"{_said(composition)}; expected one composition; calculate it for this alloy"
@@ -246,13 +261,21 @@ def _read(path: Path) -> list[NDArray[np.float64]]:
     wanted = "'temperature [K]', 'vacancy_fraction [1]' and, if known, 'error [1]'"
     found: dict[str, tuple[int, str]] = {}
     for i, head in enumerate(rows[0] if rows else []):
-        match = re.fullmatch(r"(\w+)\s*\[\s*([^\]]*?)\s*\]", head)
-        if match is None:
+        match = re.fullmatch(r"(\w*)\s*(\[\s*(?P<unit>[^\]]*?)\s*\]|.*)", head)
+        name = "" if match is None else match[1].lower()
+        name = {"vacancy_fraction_error": "error"}.get(name, name)
+        if match is None or name not in ("temperature", "vacancy_fraction", "error"):
+            continue
+        if match["unit"] is None:
             raise KinosonError(f"found column {head!r} without a unit in {path.name}; expected {wanted}; add the units")
-        found[{"vacancy_fraction_error": "error"}.get(match[1], match[1])] = (i, match[2])
+        if name in found:
+            raise KinosonError(f"found two columns {name!r} in {path.name}; expected one; remove or rename the other")
+        found[name] = (i, match["unit"])
     for name, units in (("temperature", KELVIN), ("vacancy_fraction", FRACTION), ("error", FRACTION)):
         if name not in found and name != "error":
-            raise KinosonError(f"found columns {sorted(found)} in {path.name}; expected {wanted}; rename or add them")
+            raise KinosonError(
+                f"found columns {rows[0] if rows else []} in {path.name}; expected {wanted}; rename or add them"
+            )
         if name in found and found[name][1] not in units:
             raise KinosonError(
                 f"found unit {found[name][1]!r} of {name} in {path.name}; expected one of {list(units)}; convert it"

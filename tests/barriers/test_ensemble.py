@@ -69,6 +69,29 @@ def test_mean_model(ensemble, data):
     assert loop_defect(Patched()) > 1e-4
 
 
+def test_an_ensemble_serves_any_lattice_constant(ensemble, tmp_path):
+    atoms = bulk("Cu", "fcc", a=3.7, cubic=True)
+    wide = JumpNetwork.from_supercell(Alloy.from_atoms(atoms, {"Cu": {"Cu": 0.5, "Ni": 0.5}}).supercell(3))
+    bound = ensemble.bind(wide)
+    assert bound.network.fingerprint == wide.fingerprint != ensemble.network.fingerprint
+    assert bound.species == ("X", "Cu", "Ni")
+    states = sample_states(wide.supercell, 3, seed=1)
+    mean = np.mean([m.bind(wide).predict(states) for m in ensemble.members], axis=0)
+    assert np.array_equal(bound.predict(states), mean)
+    ensemble.save(tmp_path / "e")
+    assert np.allclose(BarrierEnsemble.load(tmp_path / "e", wide).predict(states), mean, atol=1e-5)
+    bcc = Alloy.from_atoms(bulk("Fe", "bcc", a=2.87, cubic=True), {"Fe": {"Cu": 0.5, "Ni": 0.5}})
+    with pytest.raises(ModelError, match="other jumps"):
+        BarrierEnsemble.load(tmp_path / "e", JumpNetwork.from_supercell(bcc.supercell(3)))
+
+
+def test_an_ensemble_knows_its_compositions(ensemble, tmp_path):
+    ensemble.save(tmp_path / "e")
+    for known in (ensemble, BarrierEnsemble.load(tmp_path / "e")):
+        assert known.composition_range.distance(TERNARY) < 2
+        assert known.composition_range.distance({"Cu": 1.0}) > 50
+
+
 def test_members_share_the_test_states_only(ensemble, data):
     seen = [set(m.training_keys) for m in ensemble.members]
     assert seen[0] == seen[1] == seen[2] == set(ensemble.training_keys)

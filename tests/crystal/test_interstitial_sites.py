@@ -188,6 +188,23 @@ def test_without_the_rules_jumps_are_squeezed_through_edges(monkeypatch):
     assert network.n_classes > 1  # octahedra would exchange through shared edges
 
 
+@pytest.mark.parametrize("ratio", [0.97, 1.04, 1.08])
+def test_martensite_has_the_jumps_of_bcc(ratio, monkeypatch):
+    """A small tetragonal strain splits sites and jumps into classes, and opens no new jumps (bcc: 4 per site)."""
+    strained = Atoms("Fe2", scaled_positions=[(0, 0, 0), (0.5, 0.5, 0.5)], cell=[2.86, 2.86, 2.86 * ratio], pbc=True)
+
+    def octahedral() -> JumpNetwork:
+        cell = Alloy.from_atoms(strained).supercell(3)
+        return JumpNetwork.from_supercell(cell, mechanism="interstitial", sites="octahedral", species="C")
+
+    network = octahedral()
+    assert set(network.exists.sum(axis=1)[network.supercell.alloy.mobile_basis]) == {4}
+    assert network.lengths == pytest.approx(sorted([1.43, 1.43 * ratio]))
+    # over a long detour only: with none, sites of the first kind would exchange across half the cell
+    monkeypatch.setattr(passages, "_has_wider_detour", lambda *a: False)
+    assert octahedral().lengths.max() > 2.0
+
+
 def test_an_octahedral_channel_says_that_it_is_one():
     cell = Alloy.from_atoms(HCP).supercell((3, 3, 2))
     with pytest.warns(KinosonWarning, match="1 of 3 directions"):

@@ -6,7 +6,7 @@ from ase.build import bulk
 
 from ase_kinoson.barriers.energy import PairEnergy
 from ase_kinoson.crystal import Alloy, JumpNetwork
-from ase_kinoson.errors import KinosonWarning, StatesError
+from ase_kinoson.errors import KinosonWarning, ModelError, StatesError
 from ase_kinoson.kinetics.lattice_gas import PairBarriers
 from ase_kinoson.kinetics.rates import Rates
 from ase_kinoson.kinetics.sampling import sample_states
@@ -53,6 +53,15 @@ def test_interactions_of_the_interstitial_count(carbon):
     assert set(np.round(values / 0.01).astype(int).tolist()) <= {12 * i - 5 * j for i in range(3) for j in range(5)}
     kinds = PairEnergy.from_interactions(network.supercell, {}, network=network, site_energies=[0.7])
     assert kinds.energies(states.occupations) == pytest.approx(np.full(20, 0.7))
+
+
+def test_site_energies_belong_to_interstitials(carbon):
+    network, _ = carbon
+    with pytest.raises(ModelError, match="found 2 site energies; expected 1"):
+        PairEnergy.from_interactions(network.supercell, {}, network=network, site_energies=[0.0, 0.1])
+    host = Alloy.from_atoms(bulk("Fe", "bcc", a=2.87, cubic=True), {"Fe": {"Fe": 0.5, "Cr": 0.5}})
+    with pytest.raises(ModelError, match="without interstitial sites"):
+        PairEnergy.from_interactions(host.supercell(2), {("Fe", "Cr"): 0.1}, site_energies=[0.0])
 
 
 def test_exact_weights_of_frozen_hosts(carbon, quenched):

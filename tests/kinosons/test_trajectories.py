@@ -298,3 +298,22 @@ def test_the_result_is_a_transport_and_serialises(exact_gas):
     rates = ak.Rates.of(ak.SpeciesRates(GASES[0][1]), network)
     gamma = exact.states.weights @ rates(exact.states.occupations, exact.states.carriers).sum(axis=1)
     assert abs(float(result.time_per_jump) - 1 / gamma) < 3 * result.time_per_jump.error
+
+
+def test_atoms_that_cannot_move_need_no_lag():
+    """Blocked atoms raise no alarm about their coefficients and leave the carrier the lag of the others."""
+    cell, network = tiny_cell({"Ag": 1, "Cu": 7})
+    gas = ak.SpeciesRates({"Ag": 0.0, "Cu": 1.0})
+    exact = ak.exact_transport(cell, network, gas)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        result = run_kmc(exact.states, network, gas, n_jumps=512, n_walkers=512, seed=3)
+    assert not any("Ag" in str(w.message) for w in said)
+    assert float(result.tracer_diffusivity["Ag"]) == 0.0
+    assert result.lag["vacancy"] == result.lag["Cu"] < max(result.lags) / 4
+    own, right = result.vacancy_diffusivity, exact.vacancy_diffusivity
+    assert abs(float(own) - float(right)) < 3 * own.error < 0.1 * float(right)
+    # broken twin: atoms that could jump, and are only very slow, are told of
+    slow = ak.SpeciesRates({"Ag": 1e-7, "Cu": 1.0})
+    with pytest.warns(KinosonWarning, match="Ag makes"):
+        run_kmc(exact.states, network, slow, n_jumps=512, n_walkers=512, seed=3)

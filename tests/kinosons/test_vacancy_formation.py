@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,9 @@ from ase_kinoson.errors import KinosonError, KinosonWarning, MappingError, Model
 from ase_kinoson.kinetics.perfect_crystal import PerfectChains, atoms_only, perfect_counts, random_perfect
 from ase_kinoson.kinosons.vacancy_formation import VacancyFormation, vacancy_formation
 from ase_kinoson.units import BOLTZMANN_EV_PER_K
+
+# sixteen sites are few: species differ by order 1/N
+pytestmark = pytest.mark.filterwarnings("ignore:atoms of .* times the vacancy fraction")
 
 N = 4
 PAIRS = np.array([[0.0, 0.02, -0.05], [0.02, -0.30, -0.38], [-0.05, -0.38, -0.34]])
@@ -222,6 +226,36 @@ def test_entropy_and_table(equilibrium: VacancyFormation) -> None:
     assert [row["temperature_K"] for row in found["temperatures"]] == [900.0, 1800.0]
     assert any("given" in a for a in found["approximations"])
     assert "dilute" in str(warm)
+
+
+def test_a_rare_species_is_taken_out_too() -> None:
+    """One copper atom among sixteen: each arrangement tells what it costs to take it out."""
+    cell = square({"Cu": 1 / 16, "Ni": 15 / 16})
+    energy = ak.PairEnergy.from_interactions(cell, NAMES)
+    made = vacancy_formation(cell, energy, arrangements=12, sites=2, swaps=8, seed=1)
+    assert {s: row["n"] for s, row in made.formation_energies(1800.0).items()} == {"Cu": 12, "Ni": 12}
+    whole = vacancy_formation(cell, energy, arrangements=12, sites=None, swaps=8, seed=1)
+    assert abs(float(made.at(1800.0)) - float(whole.at(1800.0))) < 4 * float(made.at(1800.0).error)
+    # broken twin: sites without regard to species, which miss it in a few arrangements
+    with pytest.raises(KinosonError, match="an atom of Cu is taken out"):
+        vacancy_formation(cell, energy, arrangements=3, sites=1, swaps=8, seed=2).at(1800.0)
+
+
+def test_an_ordered_alloy_is_warned_of() -> None:
+    """Each of few antisites decides on the chemical potentials, or none was met: all sites agree, and are wrong."""
+    cell = square({"Cu": 0.5, "Ni": 0.5})
+    energy = ak.PairEnergy.from_interactions(cell, NAMES)
+    made = vacancy_formation(
+        cell, energy, ensemble="equilibrium", temperatures_K=[300.0, 450.0, 2000.0], arrangements=60, swaps=16, seed=0
+    )
+    with pytest.warns(KinosonWarning, match="Cu tell .* times the vacancy fraction that those of Ni"):
+        made.at(300.0)
+    assert made.effective_number(300.0) > 100  # what the sites say shows nothing
+    with pytest.warns(KinosonWarning, match="changes of species carry the chemical potentials at 450 K"):
+        made.at(450.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made.at(2000.0)
 
 
 def test_few_sites_are_warned_of(alloy: tuple[ak.Supercell, ak.PairEnergy]) -> None:

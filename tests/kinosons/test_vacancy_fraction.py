@@ -12,6 +12,7 @@ import ase_kinoson as ak
 from ase_kinoson.errors import KinosonError
 from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
 from ase_kinoson.units import BOLTZMANN_EV_PER_K
+from ase_kinoson.validation import parent
 
 T = 1000.0
 
@@ -44,7 +45,8 @@ def test_table_is_linear_in_the_logarithm_against_inverse_temperature(tmp_path: 
         assert float(made.at(t)) == pytest.approx(arrhenius(t), rel=1e-9, abs=0)
     assert abs(float(made.at(930.0)) / np.interp(930.0, [800, 1200], [arrhenius(800), arrhenius(1200)]) - 1) > 0.5
     assert float(made.at(800.0).error) == pytest.approx(0.1 * arrhenius(800.0), rel=1e-9, abs=0)
-    assert 0.07 < float(made.at(980.0).error) / float(made.at(980.0)) < 0.08  # two independent ends
+    for t in (800.0, 980.0, 1200.0):  # an error of all rows together is as large between them
+        assert float(made.at(t).error) == pytest.approx(0.1 * arrhenius(t), rel=1e-9, abs=0)
     assert "cv.csv" in made.source
     with pytest.raises(KinosonError, match="outside the table"):
         made.at(700.0)
@@ -63,6 +65,8 @@ def test_table_is_linear_in_the_logarithm_against_inverse_temperature(tmp_path: 
         ("temperature [K],vacancy_fraction [1]\n800,1e-5\n900\n", "one number in each row"),
         ("temperature [K],vacancy_fraction [1]\n800,1e-5\n", "at least two temperatures"),
         ("temperature [K],vacancy_fraction [%]\n800,1e-5\n900,130\n", "found vacancy_fraction=1.3"),
+        ("temperature [K],vacancy_fraction [1],vacancy_fraction [%]\n800,1e-5,1\n900,1e-4,1\n", "two columns"),
+        ("temperature [K],vacancy_fraction [1],error (ppm)\n800,1e-5,1\n900,1e-4,1\n", "without a unit"),
         ("", "rename or add"),
     ],
 )
@@ -70,6 +74,12 @@ def test_wrong_tables_are_refused_in_one_sentence(tmp_path: Path, text: str, sai
     with pytest.raises(KinosonError, match=said) as caught:
         VacancyFraction.from_table(write(tmp_path / "cv.csv", text))
     assert "\n" not in str(caught.value)
+
+
+def test_other_columns_of_a_table_are_passed_over(tmp_path: Path) -> None:
+    text = "Temperature [K],source,vacancy_fraction [ppm],note [1],\n1000,Doe,1,x,\n1200,Doe,10,y,\n"
+    made = VacancyFraction.from_table(write(tmp_path / "cv.csv", text))
+    assert float(made.at(1200.0)) == pytest.approx(1e-5, rel=1e-12, abs=0)
 
 
 def test_numbers_that_are_no_site_fraction_are_refused(tmp_path: Path) -> None:
@@ -164,3 +174,18 @@ def test_fractions_that_do_not_fit_are_refused(tiny: Any) -> None:
     other = VacancyFraction(lambda t: (1e-4, 0.0), "somewhere", constant_in_temperature=True, composition={"Ag": 1.0})
     with pytest.raises(KinosonError, match=r"calculated for Ag 1\.000 and states of Ag 0\.500 Cu 0\.500"):
         ak.exact_transport(cell, jumps, gas, vacancy_fraction=other)
+
+
+def test_a_cell_rounds_its_composition() -> None:
+    """The vacancy of a small cell stands for an atom: that makes no other alloy."""
+    cell = parent("square", {"Cu": 0.5, "Ni": 0.5}).supercell((4, 4, 1))
+    jumps = ak.JumpNetwork.from_supercell(cell)
+    gas = ak.SpeciesRates({"Cu": 1.0, "Ni": 2.0})
+    states = ak.sample_states(cell, 8, method="random", seed=1)
+    whole = VacancyFraction(lambda t: (1e-4, 0.0), "a cell", composition={"Cu": 0.5, "Ni": 0.5})
+    found = ak.transport(states, jumps, gas, None, 800.0, vacancy_fraction=whole)
+    assert found.vacancy_fraction == 1e-4
+    # broken twin: two atoms apart
+    other = VacancyFraction(lambda t: (1e-4, 0.0), "a cell", composition={"Cu": 0.6, "Ni": 0.4})
+    with pytest.raises(KinosonError, match=r"calculated for Cu 0\.600"):
+        ak.transport(states, jumps, gas, None, 800.0, vacancy_fraction=other)

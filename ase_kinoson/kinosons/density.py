@@ -35,6 +35,7 @@ from ase_kinoson.kinosons.statistics import Bootstrap, Quantity
 from ase_kinoson.kinosons.temperature_curves import (
     BoundCurve,
     DensityModel,
+    activation_rows,
     check_sum,
     cumulant_models,
     reweighted_curve,
@@ -286,14 +287,12 @@ class KinosonDensity(Storable):
         """
         self._need(self.barrier, "barriers")
         self._need(self.state_energy, "energies of the states")
-        energy = self.state_energy - self.state_energy.mean()
         if self.ensemble == "quenched":
-            energy = energy - self._group_means(energy)
-        ones = self.first_rows()
-        values, boot = self.group_means(
-            self.kinoson, self.kinoson * (self._finite + energy), np.where(ones, energy, 0.0), np.where(ones, 1.0, 0.0)
-        )
-        return self._quantity(boot, lambda a, b, e, n: b / a - e / n, *values.T, unit="eV")
+            self._group_means(self.state_energy)  # refuses arrangements of one state
+        rows = activation_rows(self)[:, 1]
+        known = len(self.groups[1]) > 1
+        error = 0.0 if self.kind == "exact" else float(rows[1:].std(ddof=1)) if known else float("nan")
+        return Quantity(float(rows[0]), error, "eV", "estimate" if self.kind == "bound" else self.kind)
 
     @overload
     def fit_models(self, *, results: None = None) -> dict[str, DensityModel]: ...

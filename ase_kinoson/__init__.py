@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from ase_kinoson.kinetics.short_range_order import ShortRangeOrder, warren_cowley
     from ase_kinoson.kinetics.unsettled import unsettled_shares
     from ase_kinoson.kinetics.weights import energy_drift, reweight, sample_drift
+    from ase_kinoson.kinoson_arrows import KinosonArrows
+    from ase_kinoson.kinoson_view import plot_kinosons_3d, view_kinosons_3d
     from ase_kinoson.kinosons.active import ActiveResult, active_barriers
     from ase_kinoson.kinosons.casm import CasmCoefficients, casm_coefficients
     from ase_kinoson.kinosons.corrected import CorrectedTransport
@@ -86,6 +88,7 @@ _PLACES = {
     "InterstitialSite": "crystal.interstitial_sites",
     "JumpNetwork": "crystal.jumps",
     "KineticMonteCarlo": "kinetics.kmc",
+    "KinosonArrows": "kinoson_arrows",
     "KinosonCalculator": "calculators",
     "KinosonDensity": "kinosons.density",
     "KinosonError": "errors",
@@ -143,6 +146,7 @@ _PLACES = {
     "mobilities": "exchange",
     "obstructed_diffusion": "kinosons.percolation",
     "percolation_threshold": "kinosons.percolation",
+    "plot_kinosons_3d": "kinoson_view",
     "pool_states": "kinetics.pooling",
     "potential": "barriers.potentials",
     "principal_axes": "kinosons.principal",
@@ -165,6 +169,7 @@ _PLACES = {
     "vacancy_formation": "kinosons.vacancy_formation",
     "vacancy_wind": "kinosons.derived",
     "vegard": "composition",
+    "view_kinosons_3d": "kinoson_view",
     "warren_cowley": "kinetics.short_range_order",
     "with_composition": "composition",
     "write_tracer_csv": "exchange",
@@ -185,6 +190,7 @@ __all__ = [
     "InterstitialSite",
     "JumpNetwork",
     "KineticMonteCarlo",
+    "KinosonArrows",
     "KinosonCalculator",
     "KinosonDensity",
     "KinosonError",
@@ -242,6 +248,7 @@ __all__ = [
     "mobilities",
     "obstructed_diffusion",
     "percolation_threshold",
+    "plot_kinosons_3d",
     "pool_states",
     "potential",
     "principal_axes",
@@ -264,6 +271,7 @@ __all__ = [
     "vacancy_formation",
     "vacancy_wind",
     "vegard",
+    "view_kinosons_3d",
     "warren_cowley",
     "with_composition",
     "write_tracer_csv",

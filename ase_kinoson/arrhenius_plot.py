@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.errors import KinosonError
 from ase_kinoson.measured import ZERO_CELSIUS, MeasuredDiffusivity
-from ase_kinoson.plotting import MARKERS, PALETTE
+from ase_kinoson.plotting import MARKERS, species_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,7 +127,8 @@ def plot_series(
     axes = inverse_temperature_axes(ax, top=top, melting_temperature_K=melting_temperature_K)
     scale = _scale(melting_temperature_K)
     shapes: dict[str, str] = {}  # what the lines are, for the legend
-    palette = dict(colors or {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(chosen)})
+    # the same colour for a species in every figure
+    palette = dict(colors or {**species_colors(series.results[0].species), "vacancy": "0.4", "carrier": "0.4"})
     for i, name in enumerate(chosen):
         t, value = series.diffusivity(name)
         label = f"$D_v$ ({name})" if name in ("vacancy", "carrier") else f"$D^*$({name})"

@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ase_kinoson.barriers.archive import load_barriers, save_barriers
+    from ase_kinoson.barriers.bands import ImportedBands, import_bands
     from ase_kinoson.barriers.campaign import compute_barriers
     from ase_kinoson.barriers.energy import PairEnergy
     from ase_kinoson.barriers.ensemble import BarrierEnsemble
@@ -85,6 +86,7 @@ _PLACES = {
     "CompositionMap": "composition_maps",
     "CorrectedTransport": "kinosons.corrected",
     "FiveFrequency": "kinetics.five_frequency",
+    "ImportedBands": "barriers.bands",
     "InterstitialSite": "crystal.interstitial_sites",
     "JumpNetwork": "crystal.jumps",
     "KineticMonteCarlo": "kinetics.kmc",
@@ -139,6 +141,7 @@ _PLACES = {
     "finite_size_corrected": "kinosons.finite_size",
     "first_rung": "kinosons.first_rung",
     "fit_temperature_models": "kinosons.temperature_models",
+    "import_bands": "barriers.bands",
     "interdiffusion": "kinosons.derived",
     "intrinsic_diffusivities": "kinosons.derived",
     "learning_curve": "barriers.learning_curve",
@@ -187,6 +190,7 @@ __all__ = [
     "CompositionMap",
     "CorrectedTransport",
     "FiveFrequency",
+    "ImportedBands",
     "InterstitialSite",
     "JumpNetwork",
     "KineticMonteCarlo",
@@ -241,6 +245,7 @@ __all__ = [
     "finite_size_corrected",
     "first_rung",
     "fit_temperature_models",
+    "import_bands",
     "interdiffusion",
     "intrinsic_diffusivities",
     "learning_curve",

@@ -78,6 +78,19 @@ def with_composition(alloy: Alloy, composition: Mapping[str, float] | Fractions,
     Species with fraction 0, and those of ``alloy`` that a mapping leaves out, stay known: compositions of one parent
     share their species codes.
 
+    Parameters
+    ----------
+    alloy : Alloy
+        With one mobile sublattice.
+    composition : mapping of str to float, or pairs of (symbol, fraction)
+        Site fractions on that sublattice, summing to 1.
+    scale : float
+        Factor of all periodic lattice vectors, no unit.
+
+    Returns
+    -------
+    Alloy
+
     Raises
     ------
     KinosonError
@@ -100,10 +113,21 @@ def with_composition(alloy: Alloy, composition: Mapping[str, float] | Fractions,
 
 
 def vegard(composition: Mapping[str, float], lattice_constants: Mapping[str, float]) -> float:
-    """Lattice constant by Vegard's rule, Σ x_i a_i, in the unit of ``lattice_constants``.
+    """Lattice constant by Vegard's rule, Σ x_i a_i.
 
-    Fractions need not sum to 1 exactly; they are normalised. (L. Vegard, Z. Phys. 5, 17 (1921); alloys of atoms of very
-    different size deviate by up to about 1 %.)
+    L. Vegard, Z. Phys. 5, 17 (1921); alloys of atoms of very different size deviate by up to about 1 %.
+
+    Parameters
+    ----------
+    composition : mapping of str to float
+        Fraction of each species; they need not sum to 1 exactly and are normalised.
+    lattice_constants : mapping of str to float
+        Of each pure species on the same lattice, Å (or another unit: the result has the same).
+
+    Returns
+    -------
+    float
+        Å.
 
     Raises
     ------

@@ -152,7 +152,10 @@ class PairBarriers:
 
     def bind(self, network: JumpNetwork) -> _BoundPairBarriers:
         """Attach the model to a network of jumps."""
-        return _BoundPairBarriers(network, self.energy, _by_code(self.kra, network, "activations"))
+        cell, energy = network.supercell, self.energy
+        if getattr(energy, "supercell", cell) != cell and hasattr(energy, "on"):
+            energy = energy.on(cell)
+        return _BoundPairBarriers(network, energy, _by_code(self.kra, network, "activations"))
 
 
 @dataclass(frozen=True, eq=False)

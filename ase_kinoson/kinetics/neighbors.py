@@ -102,7 +102,7 @@ def compute_pairs(
     states, jumps, calculator
         As in :func:`compute_barriers`.
     temperature_K, attempt_frequency
-        Of the rates that decide which neighbour.
+        Of the rates that decide which neighbour, K and s⁻¹.
     seed
         Of the draws: with a store, the same seed asks for the same neighbours again.
     **options

@@ -281,6 +281,13 @@ def carrying(density: KinosonDensity, fractions: Sequence[float] = (0.5, 0.9)) -
 def carrying_jumps(result: Transport, fractions: Sequence[float] = (0.5, 0.9)) -> dict[str, dict[float, JumpCount]]:
     """How many jumps carry each fraction of every coefficient of a result: vacancy, species and tracers, with errors.
 
+    Parameters
+    ----------
+    result : Transport
+        With a table of kinosons.
+    fractions : sequence of float
+        Fractions of each coefficient, above 0 and up to 1.
+
     Returns
     -------
     dict of str to dict of float to JumpCount

@@ -1,0 +1,186 @@
+"""The documentation holds together: pages are listed, links lead somewhere, names exist, docstrings are complete."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import ase_kinoson as ak
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts)
+SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
+WITH_CODE = [ROOT / "README.md", *PAGES, *SCRIPTS]
+
+FENCE = re.compile(r"^(`{3,}|~{3,})[^\n]*\n.*?^\1[ \t]*$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+UNIT = re.compile(r"eV|Å|\bK\b|s⁻¹|m²/s|THz|\bno unit|fraction|ratio|share")
+PHYSICAL = re.compile(r"NDArray|float|Quantity")
+
+NO_UNIT: set[str] = set()
+"""Public functions that return arrays or numbers and need name no unit; keep it short."""
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def toctree(index: str) -> list[str]:
+    """Entries of all toctrees of a page, as `page` or `Title <page>`."""
+    found = []
+    for block in re.findall(r"^(`{3,}|:{3,})\{toctree\}\n(.*?)^\1[ \t]*$", index, re.MULTILINE | re.DOTALL):
+        lines = [line.strip() for line in block[1].splitlines()]
+        found += [re.sub(r".*<(.*)>$", r"\1", line) for line in lines if line and not line.startswith(":")]
+    return found
+
+
+def unlisted(pages: dict[str, str]) -> set[str]:
+    """Pages (texts by their path without suffix) that no toctree that can be reached from the index lists."""
+    seen, left = set(), ["index"]
+    while left:
+        page = left.pop()
+        if page in seen or page not in pages:
+            continue
+        seen.add(page)
+        folder = page.rpartition("/")[0]
+        left += [
+            entry.removesuffix(".md").lstrip("/") if not folder else f"{folder}/{entry}"
+            for entry in toctree(pages[page])
+        ]
+    return set(pages) - seen
+
+
+def anchors(text: str) -> set[str]:
+    """Anchors of the headings of a page, made as GitHub and MyST make them, and explicit ones."""
+    plain = FENCE.sub("", text)
+    found = set(re.findall(r"^\(([\w-]+)\)=$", plain, re.MULTILINE))
+    for heading in re.findall(r"^#{1,6}\s+(.*?)\s*$", plain, re.MULTILINE):
+        words = re.sub(r"[`*]|\]\([^)]*\)|\[", "", heading).lower()
+        found.add(re.sub(r"[^\w\- ]", "", words).replace(" ", "-"))
+    return found
+
+
+def dead_links(path: Path, text: str) -> list[str]:
+    """Relative links that lead to no file or no heading."""
+    found = []
+    for target in LINK.findall(re.sub(r"`[^`\n]*`", "", FENCE.sub("", text))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        there = (path.parent / file).resolve() if file else path
+        if not there.exists():
+            found.append(target)
+        elif (
+            anchor
+            and there.suffix == ".md"
+            and anchor not in anchors(there.read_text(encoding="utf-8") if file else text)
+        ):
+            found.append(target)
+    return found
+
+
+def blocks(path: Path, text: str) -> list[str]:
+    return [text] if path.suffix == ".py" else re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def unknown_names(text: str) -> set[str]:
+    """Names after `ak.` that the package does not have; `ak.name` in prose counts too."""
+    used = re.findall(r"(?<![\w.])ak\.([A-Za-z_]\w*)", text)
+    return {x for x in used if x not in ak.__all__ and not hasattr(ak, x)}
+
+
+def wrong_imports(code: str) -> list[str]:
+    """Names imported from the package that its modules do not have."""
+    wrong = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ase_kinoson":
+            module = import_module(str(node.module))
+            wrong += [f"{node.module}.{a.name}" for a in node.names if not hasattr(module, a.name)]
+    return wrong
+
+
+def faults(public: str, what: object) -> list[str]:
+    """What the docstring of a public function or class lacks."""
+    doc = inspect.getdoc(what) or ""
+    if not doc or doc.startswith(f"{public}("):  # what dataclasses make by themselves
+        return [f"{public}: no docstring"]
+    if not inspect.isfunction(what):
+        return []
+    wrong = []
+    parameters = [p for p in inspect.signature(what).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    if parameters:
+        section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[^\n]*\n---|\Z)", doc, re.MULTILINE | re.DOTALL)
+        named = set(re.findall(r"^\*{0,2}(\w[\w, *]*?)(?: :.*)?$", section[1], re.MULTILINE)) if section else set()
+        named = {x.strip(" *") for line in named for x in line.split(",")}
+        wrong += [f"{public}: no parameter {p.name} in its docstring" for p in parameters if p.name not in named]
+    returns = str(inspect.signature(what).return_annotation)
+    if PHYSICAL.search(returns) and public not in NO_UNIT and not UNIT.search(doc):
+        wrong.append(f"{public}: no unit in its docstring")
+    return wrong
+
+
+# -- the pages ------------------------------------------------------------------------------------------------------
+
+
+def test_every_page_is_listed():
+    pages = {str(p.relative_to(DOCS).with_suffix("")): p.read_text(encoding="utf-8") for p in PAGES}
+    assert len(pages) > 10
+    assert unlisted(pages) == set(), "pages that no toctree lists; add them to docs/index.md"
+    assert unlisted({**pages, "forgotten": "# Forgotten"}) == {"forgotten"}
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=name)
+def test_links_lead_somewhere(path):
+    assert dead_links(path, path.read_text(encoding="utf-8")) == []
+
+
+def test_dead_links_are_found():
+    links = ["no_such.md", "theory.md#no-such", "theory.md#which-states", "#here", "https://x.org", "#there"]
+    text = "# Here\n" + " ".join(f"[some words]({link})" for link in links)
+    assert dead_links(DOCS / "index.md", text) == ["no_such.md", "theory.md#no-such", "#there"]
+    assert dead_links(DOCS / "index.md", "```\n[a](no_such.md)\n```\n") == []
+
+
+@pytest.mark.parametrize("path", WITH_CODE, ids=name)
+def test_names_exist(path):
+    text = path.read_text(encoding="utf-8")
+    assert unknown_names(text) == set()
+    assert [x for code in blocks(path, text) for x in wrong_imports(code)] == []
+
+
+def test_unknown_names_are_found():
+    assert unknown_names("ak.Alloy and ak.no_such, break.this") == {"no_such"}
+    assert wrong_imports("from ase_kinoson.errors import KinosonError, NoSuch") == ["ase_kinoson.errors.NoSuch"]
+
+
+# -- the docstrings -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("public", ak.__all__)
+def test_docstrings(public):
+    assert faults(public, getattr(ak, public)) == []
+
+
+def test_lacking_docstrings_are_found():
+    def bare(x: int) -> float:
+        """Say nothing."""
+
+    def half(x: int, y: int) -> float:
+        """Return an energy, eV.
+
+        Parameters
+        ----------
+        x
+            Something.
+        """
+
+    assert faults("bare", bare) == ["bare: no parameter x in its docstring", "bare: no unit in its docstring"]
+    assert faults("half", half) == ["half: no parameter y in its docstring"]
+    assert faults("nothing", lambda: None) == ["nothing: no docstring"]
+    assert len(NO_UNIT) <= 3

@@ -30,13 +30,14 @@ define check_python
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types clean
+.PHONY: help demo test lint types docs clean
 
 help:
 	@echo "make demo    run the main job on Cu70Ni30 and say where the report is"
 	@echo "make test    lint, types and all tests, warnings as errors"
 	@echo "make lint    ruff check and ruff format --check"
 	@echo "make types   mypy"
+	@echo "make docs    the documentation as web pages, warnings as errors"
 	@echo "make clean   remove what the targets above wrote, .venv included"
 	@echo "All of them set up .venv by themselves; choose the Python with PYTHON=python3.12."
 
@@ -57,6 +58,11 @@ $(VENV)/.stamp-test: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) -e ".[test,sqs,dask,maps]"
 	@touch $(VENV)/.stamp-demo $@
 
+$(VENV)/.stamp-docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(call check_python,$(BIN)/python)
+	$(PIP_INSTALL) -e ".[docs]"
+	@touch $(VENV)/.stamp-demo $@
+
 demo: $(VENV)/.stamp-demo
 	$(BIN)/ase-kinoson run $(DEMO_STUDY) --out $(DEMO_OUT)
 	@echo "The report is $(CURDIR)/$(DEMO_OUT)/report.html"
@@ -67,6 +73,10 @@ lint: $(VENV)/.stamp-test
 
 types: $(VENV)/.stamp-test
 	$(MYPY)
+
+docs: $(VENV)/.stamp-docs
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo "The pages are $(CURDIR)/docs/_build/html/index.html"
 
 # One recipe, so that the order holds under make -j too and the closing line of pytest comes last.
 test: $(VENV)/.stamp-test

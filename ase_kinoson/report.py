@@ -499,6 +499,11 @@ def _trust(s: Mapping[str, Any]) -> str:
             "below 30 %",
         ),
         ("spread of reference minus model energies", *(show(r["energy_difference"]) for r in rows), "well below k_BT"),
+        (
+            "share of D on barriers whose path is not settled",
+            *(_share((r.get("unsettled_shares") or {}).get("carrier")) for r in rows),
+            "below 5 %",
+        ),
     ]
     for name in rows[0]["energy_drift"] or {}:
         label = "energy drift" if name == "total" else f"energy drift of {name} jumps"

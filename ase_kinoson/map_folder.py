@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.errors import KinosonError
 from ase_kinoson.map_point import MapPoint, MapSettings, PointTask, probe, same_rates
+from ase_kinoson.stages import replace_file
 
 __all__ = ["FORMAT", "MapFolder", "about_map", "read_json", "write_json"]
 
@@ -99,9 +99,8 @@ class MapFolder:
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write a file in one step."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    with replace_file(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:

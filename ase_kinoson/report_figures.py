@@ -19,6 +19,7 @@ from ase_kinoson.plotting import (
     plot_species_shares,
     species_colors,
 )
+from ase_kinoson.report_parts import floats
 from ase_kinoson.report_series import draw_series
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def _draw_ladder(
         n = len(r["value"])
         jumps = np.asarray(r["jumps"][:n], dtype=float)
         x = jumps * (1.0 + 0.04 * (i - (len(rungs) - 1) / 2)) + np.where(jumps == 0, 0.04 * i, 0.0)
-        value, error = (_floats(r[k]) / r["value"][0] for k in ("value", "error"))
+        value, error = (floats(r[k]) / r["value"][0] for k in ("value", "error"))
         look: Any = {"color": colors[name], "marker": "os^Dv<>"[i % 7], "markersize": 4, "linewidth": 1.3, "capsize": 2}
         ax.errorbar(x, value, error, label=name, **look)
         k = int(r["chosen"])
@@ -191,7 +192,7 @@ def _draw_ladder(
         longest = max(longest, int(jumps[-1]))
     if plain is not None:
         top = rungs[who]["value"][0]
-        value, error = (_floats(plain[k]) / top for k in ("value", "error"))
+        value, error = (floats(plain[k]) / top for k in ("value", "error"))
         ax.errorbar(
             plain["jumps"], value, error, color=INK, linestyle=":", linewidth=1.3, marker=".", label=f"{who}, plain"
         )
@@ -205,10 +206,6 @@ def _draw_ladder(
     ax.set_xlabel("jumps followed (0: the bound of y)")
     ax.set_ylabel("coefficient / bound of y")
     ax.legend(frameon=False, loc="lower left")  # rungs go down to the right
-
-
-def _floats(values: Any) -> np.ndarray:
-    return np.array([np.nan if v is None else float(v) for v in values])
 
 
 def kinoson_figures(s: Mapping[str, Any], kinosons: Mapping[str, np.ndarray]) -> str:

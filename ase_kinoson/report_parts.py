@@ -128,3 +128,8 @@ def _cell(column: int, text: str) -> str:
         return f"<th scope='row'>{escape(text)}</th>"
     kind = "n" if any(c.isdigit() for c in text) else "k"
     return f"<td class='{kind}'>{escape(text)}</td>"
+
+
+def floats(values: Any) -> np.ndarray:
+    """Numbers of a summary as an array, NaN where it holds none."""
+    return np.array([np.nan if v is None else float(v) for v in values])

@@ -10,7 +10,7 @@ import numpy as np
 from ase_kinoson.arrhenius_plot import draw_points, inverse_temperature_axes, plot_measured
 from ase_kinoson.measured import MeasuredDiffusivity
 from ase_kinoson.plotting import MARKERS
-from ase_kinoson.report_parts import show, table
+from ase_kinoson.report_parts import floats, show, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,22 +31,22 @@ def draw_series(s: Mapping[str, Any], colors: Mapping[str, str], ax: Axes) -> Ax
     """log₁₀ D against 10⁴/T: points, fitted curves, and measured points where D* is in m²/s."""
     inverse_temperature_axes(ax)
     series, names = s["series"], shown_names(s)
-    t, curve = _floats(series["temperatures"]["value"]), _floats(series["curve_temperatures"]["value"])
+    t, curve = floats(series["temperatures"]["value"]), floats(series["curve_temperatures"]["value"])
     for i, name in enumerate(names):
         own = series["diffusivities"][name]
         label = f"$D$ ({name})" if name in CARRIERS else f"$D^*$({name})"
         label += "" if own["points"]["unit"] == "m^2/s" else " / $c_v$"
-        value, error = _floats(own["points"]["value"]), _floats(own["points"]["error"])
+        value, error = floats(own["points"]["value"]), floats(own["points"]["error"])
         style = {"fmt": MARKERS[i % len(MARKERS)], "color": colors[name], "label": label, "capsize": 2.5}
         draw_points(ax, 1e4 / t, value, error, **style)
-        ax.plot(1e4 / curve, np.log10(_floats(own["curve"]["value"])), color=colors[name], linewidth=1.2)
+        ax.plot(1e4 / curve, np.log10(floats(own["curve"]["value"])), color=colors[name], linewidth=1.2)
     if all(series["diffusivities"][n]["points"]["unit"] == "m^2/s" for n in names) and s.get("measured"):
         points = s["measured"]
         plot_measured(
             MeasuredDiffusivity(
-                temperature_K=_floats([p["temperature"]["value"] for p in points]),
-                diffusivity=_floats([p["diffusivity"]["value"] for p in points]),
-                error=_floats([p["diffusivity"]["error"] for p in points]),
+                temperature_K=floats([p["temperature"]["value"] for p in points]),
+                diffusivity=floats([p["diffusivity"]["value"] for p in points]),
+                error=floats([p["diffusivity"]["error"] for p in points]),
                 species=np.array([p["species"] for p in points]),
                 source=np.array([p["source"] for p in points]),
             ),
@@ -114,7 +114,3 @@ def vacancy_table(s: Mapping[str, Any]) -> str:
         + f"<p class='note'>From {int(found['n_arrangements'])} arrangements of {int(found['n_sites'])} sites with the "
         f"same calculator. Approximations: {said}.</p>"
     )
-
-
-def _floats(values: Any) -> np.ndarray:
-    return np.array([np.nan if v is None else float(v) for v in values])

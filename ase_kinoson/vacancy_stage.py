@@ -46,7 +46,7 @@ def study_vacancy_fraction(run: Pipeline, model: BarrierModel, model_key: str) -
     Parameters
     ----------
     run
-        One pass through the stages; remembers the fingerprint of this one.
+        One pass through the stages; keeps what a calculation found.
     model, model_key
         Barrier model, whose energies draw the arrangements of an equilibrium ensemble, and its fingerprint.
 
@@ -55,14 +55,8 @@ def study_vacancy_fraction(run: Pipeline, model: BarrierModel, model_key: str) -
     KinosonError
         If a table cannot be read, or the calculation fails.
     """
-    s = run.study.settings
-    own = s.vacancies
-    run.keys[CALCULATED] = fingerprint(own.model_dump(), s.transport.vacancy_fraction)
-    if own.table is not None:
-        text = (run.study.base / own.table).read_text(encoding="utf-8", errors="replace")
-        run.keys[CALCULATED] = fingerprint(own.model_dump(), text)
     given = _given(run.study)
-    if given is not None or own.arrangements is None:
+    if given is not None or run.study.settings.vacancies.arrangements is None:
         return given
     return _fraction(_computed(run, model, model_key))
 
@@ -95,8 +89,10 @@ def _computed(run: Pipeline, model: BarrierModel, model_key: str) -> dict[str, A
     s, own = study.settings, study.settings.vacancies
     seed = study.seed(CALCULATED)
     equilibrium = own.ensemble == "equilibrium"
-    key = run.keys[CALCULATED] = fingerprint(
+    search = {k: v for k, v in s.barriers.model_dump().items() if k not in ("time_limit_s", "retry")}
+    key = fingerprint(
         own.model_dump(),
+        search,
         s.calculator.model_dump(),
         study.supercell.fingerprint,
         study.temperatures_K,
@@ -106,6 +102,7 @@ def _computed(run: Pipeline, model: BarrierModel, model_key: str) -> dict[str, A
     path = study.folder / "stages" / f"{CALCULATED}.json"
 
     def compute() -> dict[str, Any]:
+        from ase_kinoson.barriers.saddle import SaddleSettings
         from ase_kinoson.kinosons.vacancy_formation import vacancy_formation
 
         found = vacancy_formation(
@@ -119,6 +116,7 @@ def _computed(run: Pipeline, model: BarrierModel, model_key: str) -> dict[str, A
             swaps=own.swaps,
             entropy_kB=own.formation_entropy_kB,
             store=study.folder / "vacancies.db",
+            settings=SaddleSettings(**search),
             executor=None if run.workers is None else functools.partial(Workers, study.n_workers),
             seed=seed,
         )
@@ -144,7 +142,12 @@ def _fraction(found: dict[str, Any]) -> VacancyFraction:
     known = {float(r["temperature_K"]): r["vacancy_fraction"] for r in rows}
 
     def curve(temperature: float) -> tuple[float, float]:
-        row = known[min(known, key=lambda t: abs(t - temperature))]
+        if temperature not in known:
+            raise KinosonError(
+                f"found {temperature:g} K for a vacancy fraction calculated at {sorted(known)} K; expected one of "
+                "these; add the temperature to the study file"
+            )
+        row = known[temperature]
         return float(row["value"]), float(row["error"])
 
     return VacancyFraction(curve, str(found["source"]), "calculated")

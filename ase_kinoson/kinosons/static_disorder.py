@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
-from ase_kinoson.errors import KinosonError, ModelError, StatesError
-from ase_kinoson.kinetics.rates import Rates, RateSource
+from ase_kinoson.errors import KinosonError, ModelError
+from ase_kinoson.kinetics.rates import Rates
 from ase_kinoson.kinosons.coefficients import Averages, Composition, coefficients
 from ase_kinoson.kinosons.frozen_arrangement import FrozenArrangement
 from ase_kinoson.kinosons.result import EXACT, Transport
@@ -28,7 +28,7 @@ from ase_kinoson.kinosons.site_graph import SiteGraph
 from ase_kinoson.kinosons.statistics import Bootstrap, Quantity
 from ase_kinoson.kinosons.table import KinosonTable
 from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
-from ase_kinoson.kinosons.verdict import ENUMERATED, check_temperature, heavy_share
+from ase_kinoson.kinosons.verdict import ENUMERATED, heavy_share, rates_of_states
 from ase_kinoson.units import ANGSTROM2_PER_S_TO_M2_PER_S, DEFAULT_ATTEMPT_FREQUENCY, thermal_energy
 
 __all__ = ["StaticTransport", "static_transport"]
@@ -131,15 +131,9 @@ def static_transport(
         If the rates break detailed balance, or clusters of sites that no jump connects have unequal sites and no
         energies that tell how they weigh.
     """
-    if states.supercell != jumps.supercell:
-        raise StatesError(
-            f"the states live on a supercell of {states.supercell.n_sites} sites, the jumps on one of "
-            f"{jumps.supercell.n_sites}; expected the same; use jumps.with_supercell(states.supercell)"
-        )
-    rates = Rates.of(source, jumps, temperature_K=temperature_K, attempt_frequency=attempt_frequency)
-    if not isinstance(rates.source, RateSource):
-        temperature_K = rates.temperature_K
-        check_temperature(states, temperature_K)
+    rates, temperature_K = rates_of_states(
+        states, jumps, source, temperature_K=temperature_K, attempt_frequency=attempt_frequency
+    )
     solver = _Solver(SiteGraph.of(jumps), rates, _moving_code(states, rates, moving))
     known: dict[bytes, int] = {}
     which = np.empty(len(states), dtype=np.int64)

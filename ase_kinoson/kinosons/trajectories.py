@@ -18,7 +18,7 @@ from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonError, KinosonWarning, StatesError
 from ase_kinoson.kinetics.kmc import KineticMonteCarlo
 from ase_kinoson.kinetics.lags import WINDOW
-from ase_kinoson.kinetics.rates import Rates, RateSource
+from ase_kinoson.kinetics.rates import Rates
 from ase_kinoson.kinetics.weights import EnergyDrift, energy_drift
 from ase_kinoson.kinosons.coefficients import Composition, coefficients
 from ase_kinoson.kinosons.functional import jump_terms
@@ -27,7 +27,7 @@ from ase_kinoson.kinosons.slopes import LagSlopes
 from ase_kinoson.kinosons.statistics import Bootstrap, Quantity
 from ase_kinoson.kinosons.table import KinosonTable
 from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
-from ase_kinoson.kinosons.verdict import HEAVY_SHARE, check_temperature, heavy_share
+from ase_kinoson.kinosons.verdict import HEAVY_SHARE, heavy_share, rates_of_states
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
 __all__ = ["KmcTransport", "run_kmc"]
@@ -148,15 +148,9 @@ def run_kmc(
             f"found n_jumps={n_jumps}, n_walkers={n_walkers} and burn_in={burn_in}; expected at least 1, 2 and 0; "
             "correct them"
         )
-    if states.supercell != jumps.supercell:
-        raise StatesError(
-            f"the states live on a supercell of {states.supercell.n_sites} sites, the jumps on one of "
-            f"{jumps.supercell.n_sites}; expected the same; use jumps.with_supercell(states.supercell)"
-        )
-    rates = Rates.of(source, jumps, temperature_K=temperature_K, attempt_frequency=attempt_frequency)
-    if not isinstance(rates.source, RateSource):
-        temperature_K = rates.temperature_K
-        check_temperature(states, temperature_K)
+    rates, temperature_K = rates_of_states(
+        states, jumps, source, temperature_K=temperature_K, attempt_frequency=attempt_frequency
+    )
     kind, reasons = _ensemble(states, rates, burn_in)
     engine = KineticMonteCarlo(states, jumps, rates, n_walkers=n_walkers, seed=seed, follow_atoms=tracers)
     _advance(engine, -(-n_jumps // WINDOW) * WINDOW, burn_in, checkpoint, progress)

@@ -10,7 +10,6 @@ import numpy as np
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonWarning, StatesError
-from ase_kinoson.kinetics.rates import Rates, RateSource
 from ase_kinoson.kinetics.weights import energy_drift
 from ase_kinoson.kinosons.assembly import assemble
 from ase_kinoson.kinosons.functional import jump_terms
@@ -18,7 +17,7 @@ from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.result import NO_BOUND, Transport
 from ase_kinoson.kinosons.statistics import Bootstrap
 from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
-from ase_kinoson.kinosons.verdict import HEAVY_SHARE, check_temperature, judge
+from ase_kinoson.kinosons.verdict import HEAVY_SHARE, judge, rates_of_states
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
 __all__ = ["Transport", "transport"]
@@ -67,12 +66,9 @@ def transport(
     BarrierError
         If a state has no barriers.
     """
-    if states.supercell != jumps.supercell:
-        raise StatesError(
-            f"the states live on a supercell of {states.supercell.n_sites} sites, the jumps on one of "
-            f"{jumps.supercell.n_sites}; "
-            "expected the same; use jumps.with_supercell(states.supercell)"
-        )
+    rates, temperature_K = rates_of_states(
+        states, jumps, barriers, temperature_K=temperature_K, attempt_frequency=attempt_frequency
+    )
     if relaxation is not None and relaxation.network.fingerprint != jumps.fingerprint:
         raise StatesError("the relaxation was trained on other jumps; expected the same network; train it again")
     if relaxation is not None and relaxation.network.supercell != states.supercell:
@@ -80,10 +76,6 @@ def transport(
             "the relaxation belongs to another supercell; expected that of the states; load or train it with "
             "jumps on that supercell"
         )
-    rates = Rates.of(barriers, jumps, temperature_K=temperature_K, attempt_frequency=attempt_frequency)
-    if not isinstance(rates.source, RateSource):
-        temperature_K = rates.temperature_K
-        check_temperature(states, temperature_K)
     energies = rates.energies(states.occupations, states.carriers)
     w = rates(states.occupations, states.carriers)
     terms = jump_terms(relaxation, states.occupations, states.carriers, network=jumps)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import BarrierError, StatesError
 from ase_kinoson.kinetics.rates import Rates, RateSource
@@ -18,7 +19,7 @@ from ase_kinoson.kinetics.weights import EnergyDrift
 from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.result import BOUND, ESTIMATE, NO_BOUND
 
-__all__ = ["check_temperature", "judge"]
+__all__ = ["check_temperature", "judge", "rates_of_states"]
 
 ENUMERATED = "enumerated"
 """Source of states that are the whole state space, not a sample."""
@@ -42,6 +43,28 @@ def check_temperature(states: States, temperature_K: float | None) -> None:
             f"found states drawn at {drawn:g} K for rates at {temperature_K:g} K; expected one temperature; sample "
             "states at each temperature, or carry these over with pool_states()"
         )
+
+
+def rates_of_states(
+    states: States, jumps: JumpNetwork, source: Any, *, temperature_K: float | None, attempt_frequency: float
+) -> tuple[Rates, float | None]:
+    """Rates of the jumps of some states, and their temperature (K; of a gas of rates the one given).
+
+    Raises
+    ------
+    StatesError
+        If states and jumps do not belong together, or the states were drawn at another temperature.
+    """
+    if states.supercell != jumps.supercell:
+        raise StatesError(
+            f"the states live on a supercell of {states.supercell.n_sites} sites, the jumps on one of "
+            f"{jumps.supercell.n_sites}; expected the same; use jumps.with_supercell(states.supercell)"
+        )
+    rates = Rates.of(source, jumps, temperature_K=temperature_K, attempt_frequency=attempt_frequency)
+    if not isinstance(rates.source, RateSource):
+        temperature_K = rates.temperature_K
+        check_temperature(states, temperature_K)
+    return rates, temperature_K
 
 
 def judge(

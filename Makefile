@@ -1,5 +1,6 @@
 # make demo   the main job on a real alloy, from nothing to a report
 # make test   lint, types and all tests
+# make dist   wheel and source archive, of the version that the git tag says
 #
 # Both need Python 3.11 or newer and a C compiler, nothing else; they create and fill .venv by themselves.
 # Another Python:            make test PYTHON=python3.12
@@ -30,7 +31,7 @@ define check_python
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types docs clean
+.PHONY: help demo test lint types docs dist clean
 
 help:
 	@echo "make demo    run the main job on Cu70Ni30 and say where the report is"
@@ -38,6 +39,7 @@ help:
 	@echo "make lint    ruff check and ruff format --check"
 	@echo "make types   mypy"
 	@echo "make docs    the documentation as web pages, warnings as errors"
+	@echo "make dist    wheel and source archive in dist/"
 	@echo "make clean   remove what the targets above wrote, .venv included"
 	@echo "All of them set up .venv by themselves; choose the Python with PYTHON=python3.12."
 
@@ -77,6 +79,10 @@ types: $(VENV)/.stamp-test
 docs: $(VENV)/.stamp-docs
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 	@echo "The pages are $(CURDIR)/docs/_build/html/index.html"
+
+dist: $(VENV)/.stamp-test
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
 
 # One recipe, so that the order holds under make -j too and the closing line of pytest comes last.
 test: $(VENV)/.stamp-test

@@ -5,9 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
+    __version__: str
     from ase_kinoson.barriers.archive import load_barriers, save_barriers
     from ase_kinoson.barriers.bands import ImportedBands, import_bands
     from ase_kinoson.barriers.campaign import compute_barriers
@@ -286,12 +285,25 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # names are imported when first used: `import ase_kinoson` stays fast although torch and pymatgen are not
-    if name not in _PLACES:
+    if name == "__version__":
+        value: Any = _installed_version()
+    elif name in _PLACES:
+        value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
     globals()[name] = value
     return value
 
 
+def _installed_version() -> str:
+    """Version that was installed; a source tree that is not installed does not know its own."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("ase-kinoson")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__, "__version__"})

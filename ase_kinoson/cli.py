@@ -5,15 +5,28 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Any
 
 __all__ = ["main"]
 
 COMMANDS = [
-    (name, f"ase_kinoson.commands.{name}")
-    for name in ("run", "barriers", "fit", "transport", "report", "validate", "info")
+    (name, f"ase_kinoson.commands.{module}")
+    for name, module in (
+        ("run", "run"),
+        ("barriers", "barriers"),
+        ("fit", "fit"),
+        ("transport", "transport"),
+        ("report", "report"),
+        ("import", "import_bands"),
+        ("map", "composition_map"),
+        ("validate", "validate"),
+        ("info", "info"),
+        ("completion", "completion"),
+    )
 ]
+"""Names of the commands and the modules that hold them, in the order of the help."""
 
 DESCRIPTION = """Diffusion coefficients of disordered alloys from any ASE calculator,
 with the kinosons that explain them.
@@ -54,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             description=DESCRIPTION,
             version=__version__,
             commands=COMMANDS,
+            hook=_parse,
             args=None if argv is None else list(argv),
         )
     except SystemExit as stop:
@@ -69,6 +83,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.propagate = True
         warnings.showwarning = _SHOW
     return 0
+
+
+def _parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
+    """Parse the arguments; ASE's own ``help`` would end an unknown command in a traceback."""
+    args = parser.parse_args(argv)
+    if args.command == "help" and args.helpcommand not in (None, *(name for name, _ in COMMANDS)):
+        parser.error(
+            f"found no command {args.helpcommand!r}; expected one of {', '.join(name for name, _ in COMMANDS)}"
+        )
+    return args
 
 
 _SHOW = warnings.showwarning

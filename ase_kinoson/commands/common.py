@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ase.cli.main import CLIError
@@ -14,18 +15,36 @@ from ase_kinoson.errors import KinosonError
 if TYPE_CHECKING:
     from ase_kinoson.study import Study
 
-__all__ = ["add_study_arguments", "clean_errors", "open_study", "table"]
+__all__ = [
+    "add_study_arguments",
+    "add_study_file",
+    "add_workers",
+    "clean_errors",
+    "open_study",
+    "refuse_to_overwrite",
+    "table",
+]
+
+
+def add_study_file(parser: ArgumentParser) -> None:
+    """Add the study file."""
+    parser.add_argument("study", metavar="STUDY", help="study file (TOML)")
+
+
+def add_workers(parser: ArgumentParser) -> None:
+    """Add the number of processes."""
+    parser.add_argument("--workers", type=int, metavar="N", help="number of processes (default: all cores)")
 
 
 def add_study_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of all commands that work on a study."""
-    parser.add_argument("study", metavar="STUDY", help="study file (TOML)")
+    add_study_file(parser)
     parser.add_argument(
         "--out",
         metavar="DIR",
         help="output folder, also where to go on from (default: NAME-output beside the study)",
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="number of processes (default: all cores)")
+    add_workers(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bars, results only")
 
 
@@ -57,6 +76,14 @@ def _interrupted(args: Namespace) -> int:
 
     print("interrupted; what was finished is kept: run the same command again to go on", file=sys.stderr)
     return 130
+
+
+def refuse_to_overwrite(path: str, force: bool) -> Path:
+    """Return the path of a file to write; one that exists is replaced only on demand."""
+    found = Path(path)
+    if found.exists() and not force:
+        raise KinosonError(f"found {found}, which exists; expected a new file; name another one or add --force")
+    return found
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

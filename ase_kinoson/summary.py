@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from ase_kinoson.kinosons.transport import Transport
     from ase_kinoson.study import Study, StudyResult
 
-__all__ = ["KINDS", "summarise", "versions", "write_tables"]
+__all__ = ["FORMAT", "KINDS", "summarise", "versions", "write_tables"]
+
+FORMAT = "ase_kinoson.summary/1"
+"""Layout of summary.json; the number goes up when a key is renamed or removed."""
 
 KINDS = {
     "bound": (
@@ -114,6 +117,7 @@ def summarise(
     cell, alloy = study.supercell, study.supercell.alloy
     unseen = {t: _model_errors(result, b) for t, b in result.evaluation.items()}
     data = {
+        "format": FORMAT,
         "title": s.title or f"Study of {s.alloy.file}",
         "alloy": {
             "file": s.alloy.file,

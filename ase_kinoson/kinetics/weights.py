@@ -83,7 +83,7 @@ def reweight(states: States, reference_energies: ArrayLike, temperature_K: float
     size = result.effective_sample_size
     spread = float(np.std(difference[known]))
     before = states.effective_sample_size
-    if size < 0.3 * before or size < 5:
+    if size < 0.3 * before or round(size, 1) < 5.0:  # as printed
         warnings.warn(
             f"the effective sample size after reweighting is {size:.1f} of {len(states)} states (energies "
             f"differ by {spread:.3f} eV, "

@@ -323,7 +323,15 @@ def vasp_folder(path, images):
             " General timing and accounting informations for this job:",
             "                            Elapsed time (sec):        1.000",
         ]
-        head = ["   number of bands    NBANDS=    200", "   total plane-waves  NPLWV =  10000", "   IBRION =      3"]
+        head = [
+            "   number of bands    NBANDS=    200",
+            "   total plane-waves  NPLWV =  10000",
+            "   IBRION =      3",
+            *("", "", "-" * 104, "", ""),  # a table that pymatgen reads (2024.11 cannot do without)
+            " k-point  1 :   0.0000 0.0000 0.0000  plane waves:    9000",
+            "",
+            " maximum and minimum number of plane-waves per node :     9000     9000",
+        ]
         stale = "  energy  without entropy=        1.0  energy(sigma->0) =        1.0"  # of an earlier step
         (place / "OUTCAR").write_text("\n".join([*head, stale, *lines]) + "\n")
 

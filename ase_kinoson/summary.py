@@ -39,14 +39,17 @@ KINDS = {
         "relaxation y can only "
         "make it too large; the statistical error comes on top"
     ),
-    "estimate": "no bound; its error is of second order in the error of y, and the statistical error comes on top",
+    "estimate": (
+        "no bound; its error is of second order in the error of y for coefficients, of first order for slopes and "
+        "shares, and the statistical error comes on top"
+    ),
     "corrected": (
         "the bound after the residual ladder on the rates of the model: without the excess that y leaves, but for the "
         "tail given; it is of the model's barriers"
     ),
     "ratio estimate": (
         "the bound with reference barriers times corrected value over bound with the model's: no bound, but the best "
-        "value; its bias is of second order in the error of the model"
+        "value; its bias is a product of two small errors, that of the model and that of the model or of y"
     ),
     "kmc": "from trajectories of kinetic Monte Carlo, with their statistical error",
     "ratio": "quotient of two bounds or estimates, itself no bound",

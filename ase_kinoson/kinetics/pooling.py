@@ -117,9 +117,10 @@ def pool_states(
     sampled = sampled - sampled.mean()
     about: dict[str, Any] = {"reweighted": True}
     if one_model:
-        log_mixture = _log_mixture(sampled, drawn, np.bincount(member), free_energies(sampled, drawn, member))
+        counts, free = np.bincount(member), free_energies(sampled, drawn, member)
+        log_mixture = _log_mixture(sampled, drawn, counts, free)
         weights = _normalised(target - log_mixture)
-        _compare(sampled, drawn, member, groups, log_mixture)
+        _compare(sampled, drawn, member, groups, counts, free)
         of_model = _normalised(-beta * sampled - log_mixture)
         # of the model itself they are as good as drawn; for ratios to the model others are as the model weights them
         about = (
@@ -309,13 +310,17 @@ def _judge(report: dict[str, Any], pooled: States, parts: list[tuple[States, NDA
         )
 
 
-def _compare(energies: NDArray, betas: NDArray, member: NDArray, groups: NDArray, log_mixture: NDArray) -> None:
+def _compare(
+    energies: NDArray, betas: NDArray, member: NDArray, groups: NDArray, counts: NDArray, free: NDArray
+) -> None:
     """Warn where the mean model energy of a set is not what the other sets, weighted to it, say."""
     for i, beta in enumerate(betas):
         own = member == i
         if own.all():
             return
-        weights = _normalised(np.where(own, -np.inf, -beta * energies - log_mixture))
+        others = np.arange(len(betas)) != i
+        mixture = _log_mixture(energies, betas[others], counts[others], free[others])  # of which the others are samples
+        weights = _normalised(np.where(own, -np.inf, -beta * energies - mixture))
         here, there = _mean(energies[own], groups[own], np.ones(int(own.sum()))), _mean(energies, groups, weights)
         error = float(np.hypot(here[1], there[1]))
         if there[2] >= OVERLAP and error > 0 and abs(here[0] - there[0]) > APART * error:

@@ -46,8 +46,9 @@ def correct(
 
     Λ = Λ[y] − (what the residual of y correlates with itself along trajectories). With more steps the bound becomes
     exact. Where the result was evaluated with other barriers than the model's, it is the ratio estimate Λ_ref[y] ·
-    Λ_mod/Λ_mod[y], whose bias is of second order in the error of the model; if its states were drawn with the model's
-    energies, Λ_mod[y] is taken on the same states and most of the noise cancels.
+    Λ_mod/Λ_mod[y], whose bias is a product of two small errors: that of the model, and that of the model or of y,
+    whichever is larger (docs/derivations.md). If its states were drawn with the model's energies, Λ_mod[y] is taken on
+    the same states and most of the noise cancels.
 
     Parameters
     ----------

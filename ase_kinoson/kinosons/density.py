@@ -278,7 +278,7 @@ class KinosonDensity(Storable):
 
         Λ is stationary in y, so the slope needs no derivative of y (Hellmann-Feynman); the energies account for the
         change of
-        the weights of the states.
+        the weights of the states. At a y that is not the best the slope is off by a term of first order in its error.
 
         Raises
         ------

@@ -31,8 +31,8 @@ class Quantity:
         One standard error; 0 for exact results.
     unit : str
     kind : str
-        ``"bound"`` (rigorous upper bound), ``"estimate"`` (error of second order in y), ``"ratio"``,
-        ``"corrected"``, ``"exact"`` or
+        ``"bound"`` (rigorous upper bound), ``"estimate"`` (no bound; error of second order in
+        that of y for coefficients, of first for slopes and shares), ``"ratio"``, ``"corrected"``, ``"exact"`` or
         ``"not a bound"`` (states that are no equilibrium sample).
     """
 

@@ -188,3 +188,15 @@ def test_what_is_no_sample_is_refused(space, tiny):
     lost = reference.copy()
     lost[3] = np.nan
     assert pool_states([(states, lost)], 600.0).weights[3] == 0
+
+
+def test_sets_of_one_model_do_not_contradict_each_other(space):
+    """A set says of another temperature what its own weights say; with the mixture of all sets it said too little."""
+    for seed in range(5):
+        sets = [drawn(space, t, 2000, seed) for t in (200.0, 400.0)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", KinosonWarning)
+            pool_states(sets, 300.0)
+    wrong, energies = drawn(space, 900.0, 2000, 0)
+    with pytest.warns(KinosonWarning, match="mean model energy of set"):  # drawn at 900 K, said to be of 300 K
+        pool_states([sets[0], (replace(wrong, temperature_K=300.0), energies)], 250.0)

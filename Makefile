@@ -1,5 +1,6 @@
 # make demo   the main job on a real alloy, from nothing to a report
 # make test   lint, types and all tests
+# make docs   every code block and example, then the pages
 # make dist   wheel and source archive, of the version that the git tag says
 #
 # Both need Python 3.11 or newer and a C compiler, nothing else; they create and fill .venv by themselves.
@@ -31,14 +32,15 @@ define check_python
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types docs dist clean
+.PHONY: help demo test test-lowest test-newest lint types docs dist clean
 
 help:
 	@echo "make demo    run the main job on Cu70Ni30 and say where the report is"
 	@echo "make test    lint, types and all tests, warnings as errors"
+	@echo "make test-lowest, make test-newest   the tests with the lowest versions accepted, and with the newest there are"
 	@echo "make lint    ruff check and ruff format --check"
 	@echo "make types   mypy"
-	@echo "make docs    the documentation as web pages, warnings as errors"
+	@echo "make docs    every code block of the pages runs, then the pages as HTML, warnings as errors"
 	@echo "make dist    wheel and source archive in dist/"
 	@echo "make clean   remove what the targets above wrote, .venv included"
 	@echo "All of them set up .venv by themselves; choose the Python with PYTHON=python3.12."
@@ -62,8 +64,8 @@ $(VENV)/.stamp-test: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.stamp-docs: pyproject.toml constraints.txt | $(BIN)/python
 	$(call check_python,$(BIN)/python)
-	$(PIP_INSTALL) -e ".[docs]"
-	@touch $(VENV)/.stamp-demo $@
+	$(PIP_INSTALL) -e ".[docs,test,sqs,dask,maps]"
+	@touch $(VENV)/.stamp-demo $(VENV)/.stamp-test $@
 
 demo: $(VENV)/.stamp-demo
 	$(BIN)/ase-kinoson run $(DEMO_STUDY) --out $(DEMO_OUT)
@@ -77,6 +79,7 @@ types: $(VENV)/.stamp-test
 	$(MYPY)
 
 docs: $(VENV)/.stamp-docs
+	MPLBACKEND=Agg OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile docs README.md
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 	@echo "The pages are $(CURDIR)/docs/_build/html/index.html"
 
@@ -91,6 +94,23 @@ test: $(VENV)/.stamp-test
 	$(MYPY)
 	MPLBACKEND=Agg OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
+# Both have environments of their own. What old versions of others warn about new ones is not our business: warnings of
+# deprecation are no errors there.
+VERSION_TESTS = -m pytest -n $(PYTEST_WORKERS) -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning
+EXTRAS = .[test,sqs,dask,maps]
+
+test-lowest:
+	$(call check_python,$(PYTHON))
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install $(PIP_ARGS) -c constraints-lowest.txt "$(EXTRAS)"
+	MPLBACKEND=Agg OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python $(VERSION_TESTS) $(PYTEST_ARGS)
+
+test-newest:
+	$(call check_python,$(PYTHON))
+	$(PYTHON) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install $(PIP_ARGS) --upgrade --upgrade-strategy eager "$(EXTRAS)"
+	MPLBACKEND=Agg OMP_NUM_THREADS=1 $(VENV)-newest/bin/python $(VERSION_TESTS) $(PYTEST_ARGS)
+
 clean:
-	rm -rf $(VENV) $(DEMO_OUT) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest $(DEMO_OUT) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find ase_kinoson tests examples docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

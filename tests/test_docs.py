@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import inspect
 import re
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -25,6 +27,16 @@ PHYSICAL = re.compile(r"NDArray|float|Quantity")
 
 NO_UNIT: set[str] = set()
 """Public functions that return arrays or numbers and need name no unit; keep it short."""
+
+SKIPPED = {"docs/campaigns.md": 3, "docs/installation.md": 1}
+"""How many blocks of a page `make docs` never runs, at most; 0 where it is not listed. Keep it short."""
+
+# docs/ is no package: blocks.py is loaded by its path, as docs/conftest.py does
+_spec = importlib.util.spec_from_file_location("page_blocks", DOCS / "blocks.py")
+assert _spec is not None and _spec.loader is not None
+page_blocks = importlib.util.module_from_spec(_spec)
+sys.modules[_spec.name] = page_blocks
+_spec.loader.exec_module(page_blocks)
 
 
 def name(path: Path) -> str:
@@ -86,7 +98,10 @@ def dead_links(path: Path, text: str) -> list[str]:
 
 
 def blocks(path: Path, text: str) -> list[str]:
-    return [text] if path.suffix == ".py" else re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    """Python code of a script or of all blocks of a page, hidden ones included."""
+    if path.suffix == ".py":
+        return [text]
+    return [block.code for block in page_blocks.find_blocks(text)[0] if block.language == "python"]
 
 
 def unknown_names(text: str) -> set[str]:
@@ -157,6 +172,83 @@ def test_names_exist(path):
 def test_unknown_names_are_found():
     assert unknown_names("ak.Alloy and ak.no_such, break.this") == {"no_such"}
     assert wrong_imports("from ase_kinoson.errors import KinosonError, NoSuch") == ["ase_kinoson.errors.NoSuch"]
+
+
+# -- the blocks of the pages, without running them (make docs runs them) -----------------------------------------------
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=name)
+def test_blocks_can_be_run(path):
+    text = path.read_text(encoding="utf-8")
+    assert page_blocks.page_faults(text) == []
+    skipped = [block.line for block in page_blocks.find_blocks(text)[0] if block.skipped]
+    allowed = SKIPPED.get(name(path), 0)
+    assert len(skipped) <= allowed, f"lines {skipped} are skipped, {allowed} may be: make them run, or list the page"
+
+
+def test_few_blocks_are_skipped():
+    assert set(SKIPPED) <= {name(path) for path in WITH_CODE}
+    found = [block for path in (ROOT / "README.md", *PAGES) for block in page_blocks.find_blocks(path.read_text())[0]]
+    runnable = [block for block in found if block.language in page_blocks.RUN]
+    assert len(runnable) > 50
+    assert sum(block.skipped for block in runnable) < 0.25 * len(runnable)
+
+
+def page(language: str, code: str, before: str = "") -> str:
+    return f"# Page\n\n{before}```{language}\n{code}\n```\n\nMore.\n"
+
+
+GOOD = [
+    page("python", "x = 1", '<!--- skip: next "needs a cluster" --->\n'),
+    page("python", "x = 1", '<!--- skip: next if(absent("kawin"), reason="needs kawin") --->\n\n'),
+    page("python", "x = y", "<!--- invisible-code-block: python\ny = 1\n--->\n"),
+    page(
+        "bash", "# a comment\nOMP_NUM_THREADS=1 ase-kinoson run a.toml \\\n  --out b && ase db x.db > list  # and more"
+    ),
+    page("bash", "python -c 'import ase\nprint(ase)' | head -1"),
+    page("bash", "make demo", '<!--- skip: next "make runs it" --->\n'),
+    page("toml", '[calculator]\nname = "cantor-meam"'),
+    page("toml", '[alloy]\nfile = "a.cif"\n[transport]\ntemperatures_K = [900]'),
+    page("console", "make demo"),
+    page("{note}", "Words."),
+    "1. A list\n\n   ```python\n   for i in range(2):\n       print(i)\n   ```\n",
+]
+BAD = {
+    "found a block of ''": page("", "x"),
+    "found a block of 'yaml'": page("yaml", "x: 1"),
+    "found a block of '{code-block} python'": page("{code-block} python", "x"),
+    "no Python": page("python", "x ="),
+    "without an end": "```python\nx = 1\n",
+    "skip without a reason": page("python", "x", "<!--- skip: next --->\n"),
+    "skip without": page("python", "x", '<!--- skip: next if(absent("kawin")) --->\n'),
+    "expected skip: next": page("python", "x", '<!--- skip: start "all of it" --->\n'),
+    "skips nothing": page("python", "x", '<!--- skip: next "no reason" --->\nWords between.\n'),
+    "skips a block that would not run": page("text", "x", '<!--- skip: next "no reason" --->\n'),
+    "found the command 'make'": page("bash", "ase info; make demo"),
+    "found the command 'sbatch'": page("bash", "cat job.sh | sbatch"),
+    "a quotation": page("bash", "python -c 'x"),
+    "lookahed": page("toml", "[relaxation]\nlookahed = 1"),
+    "found nothing; expected this key": page("toml", "[alloy]\n[transport]\ntemperatures_K = [900]"),
+    "Expected ']'": page("toml", "[alloy"),
+}
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_good_blocks_pass(text):
+    assert page_blocks.page_faults(text) == []
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_bad_blocks_are_found(fault):
+    faults = page_blocks.page_faults(BAD[fault])
+    assert len(faults) == 1 and fault in faults[0], faults
+
+
+def test_blocks_that_are_skipped():
+    skipped = [block.skipped for text in GOOD for block in page_blocks.find_blocks(text)[0]]
+    assert sum(skipped) == 2  # the conditions leave it to the machine
+    hidden = page_blocks.find_blocks(GOOD[2])[0]
+    assert [block.hidden for block in hidden] == [True, False] and hidden[0].code == "y = 1\n"
 
 
 # -- the docstrings -------------------------------------------------------------------------------------------------

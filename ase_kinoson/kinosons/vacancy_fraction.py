@@ -44,6 +44,10 @@ class VacancyFraction:
         Whether :meth:`at` needs no temperature.
     composition : mapping of str to float, or None
         Fractions of the atoms of the alloy it was calculated for.
+
+    Notes
+    -----
+    What enters, and what is approximated: docs/vacancies.md#the-formula.
     """
 
     curve: Callable[[float], tuple[float, float]] = field(repr=False)
@@ -55,6 +59,13 @@ class VacancyFraction:
     @classmethod
     def constant(cls, value: float, error: float = 0.0, *, source: str = "a given number") -> VacancyFraction:
         """One number for all temperatures.
+
+        Parameters
+        ----------
+        value, error
+            Site fraction and its standard error, no unit.
+        source
+            Where the number comes from.
 
         Raises
         ------
@@ -84,6 +95,11 @@ class VacancyFraction:
             Formation entropy (of vibrations) and its standard error, in units of k_B.
         source
             Where the numbers come from.
+
+        Raises
+        ------
+        KinosonError
+            If a number is not finite, or an error is negative.
         """
         for name, number, low in (
             ("energy_eV", energy_eV, -np.inf),
@@ -115,7 +131,7 @@ class VacancyFraction:
 
         Parameters
         ----------
-        table
+        table : path, or two or three array_like of shape (n,) each
             A CSV file whose header names units: ``temperature [K]``, ``vacancy_fraction [1]`` (or ``[%]``, ``[ppm]``,
             ``[ppb]``) and, if known, ``error [...]``; lines that begin with ``#`` and other columns are passed over. Or
             arrays: temperatures in K, site fractions, and their standard errors if known, taken as common to all rows.
@@ -123,6 +139,8 @@ class VacancyFraction:
             How far beyond its ends the table is continued, K.
         source
             Where the numbers come from; default the name of the file.
+        kind
+            ``"given"`` or ``"calculated"``.
 
         Raises
         ------
@@ -155,8 +173,8 @@ class VacancyFraction:
             if not t[0] - beyond_K <= temperature <= t[-1] + beyond_K:
                 raise KinosonError(
                     f"found temperature_K={temperature:g}, outside the table of vacancy fractions ({t[0]:g} to "
-                    f"{t[-1]:g} K) by more than {beyond_K:g} K; expected a temperature it covers; add rows, or raise "
-                    "beyond_K"
+                    f"{t[-1]:g} K) by more than {beyond_K:g} K; expected a temperature it covers; add rows to the "
+                    "table (in Python, from_table(..., beyond_K=) goes on further)"
                 )
             i = int(np.clip(np.searchsorted(t, temperature) - 1, 0, len(t) - 2))
             share = (1 / temperature - 1 / t[i]) / (1 / t[i + 1] - 1 / t[i])
@@ -169,6 +187,11 @@ class VacancyFraction:
 
     def at(self, temperature_K: float | None = None) -> Quantity:
         """c_v at a temperature.
+
+        Parameters
+        ----------
+        temperature_K
+            K; not needed for a constant.
 
         Raises
         ------

@@ -17,6 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_STUDY := examples/cu70ni30.toml
 DEMO_OUT := demo-output
+OS_RELEASE := /etc/os-release
 
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 RUFF_CHECK = $(BIN)/python -m ruff check .
@@ -31,8 +32,20 @@ define check_python
 	echo "error: '$(1)' is $$($(1) --version 2>&1), but ase_kinoson needs Python 3.11 or newer: name one, as in 'make $(or $(MAKECMDGOALS),test) PYTHON=python3.12' (remove $(VENV) first if it holds the old one)" >&2; exit 1; }
 endef
 
+# The report is tested in a headless browser. Debian's is installed where that can be done without asking anybody;
+# where there is none, that test is skipped. Another one is named as in ASE_KINOSON_BROWSER=/opt/chrome/chrome.
+define browser
+@for b in "$$ASE_KINOSON_BROWSER" chromium chromium-browser google-chrome google-chrome-stable; do \
+	[ -n "$$b" ] && command -v "$$b" >/dev/null 2>&1 && exit 0; done; \
+if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && grep -q '^ID=debian' $(OS_RELEASE) 2>/dev/null; then \
+	echo "Installing chromium, which the report is tested in"; \
+	{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium fonts-dejavu-core; } \
+		>$(VENV)/browser.log 2>&1 || echo "chromium could not be installed (see $(VENV)/browser.log): the report is not tested in a browser"; \
+else echo "No chromium or google-chrome found: the report is not tested in a browser (install one, or name it in ASE_KINOSON_BROWSER)"; fi
+endef
+
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest test-newest lint types docs dist clean
+.PHONY: help browser demo test test-lowest test-newest lint types docs dist clean
 
 help:
 	@echo "make demo    run the main job on Cu70Ni30 and say where the report is"
@@ -87,11 +100,15 @@ dist: $(VENV)/.stamp-test
 	rm -rf dist
 	$(BIN)/python -m hatchling build -d dist
 
+browser: | $(BIN)/python
+	$(call browser)
+
 # One recipe, so that the order holds under make -j too and the closing line of pytest comes last.
 test: $(VENV)/.stamp-test
 	$(RUFF_CHECK)
 	$(RUFF_FORMAT)
 	$(MYPY)
+	$(call browser)
 	MPLBACKEND=Agg OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 # Both have environments of their own. What old versions of others warn about new ones is not our business: warnings of

@@ -19,18 +19,21 @@ from ase_kinoson.plotting import (
     plot_species_shares,
     species_colors,
 )
-from ase_kinoson.report_parts import floats
+from ase_kinoson.report_parts import floats, prose
 from ase_kinoson.report_series import draw_series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["barrier_figures", "inline_svg", "kinoson_figures", "ladder_figures", "transport_figures"]
+__all__ = ["barrier_figures", "inline_svg", "kinoson_figures", "ladder_figures", "readable", "transport_figures"]
 
 INK = "#010203"
 """Stands for the colour of the surrounding text."""
 
 CARRIER = "#7F7F7F"
+
+ON_DARK = {"#0072B2": "--blue", "#737373": "--grey"}
+"""Colours that the style sheet makes lighter on a dark page."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -48,7 +51,9 @@ STYLE: Any = {
 }
 
 
-def inline_svg(draw: Callable[[Axes], Any], *, name: str, alt: str, size: tuple[float, float] = (4.6, 3.3)) -> str:
+def inline_svg(
+    draw: Callable[[Axes], Any], *, name: str, alt: str, title: str = "", size: tuple[float, float] = (4.6, 3.3)
+) -> str:
     """Draw into a figure and return it as an ``<svg>`` element.
 
     Parameters
@@ -59,6 +64,8 @@ def inline_svg(draw: Callable[[Axes], Any], *, name: str, alt: str, size: tuple[
         Unique in the page; prefix of all ids.
     alt
         What the figure shows, for those who cannot see it.
+    title
+        Its name in a few words; default the start of ``alt``.
     size
         Width and height, inch.
     """
@@ -81,15 +88,21 @@ def inline_svg(draw: Callable[[Axes], Any], *, name: str, alt: str, size: tuple[
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     text = re.sub(r'(?:xlink:)?href="#([^"]+)"', rf'href="#{name}-\1"', text)
+    for color, variable in ON_DARK.items():
+        text = re.sub(color, f"var({variable}, {color})", text, flags=re.I)
     text = text.replace(INK, "currentColor").replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, Arial, sans-serif")
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.S)  # the page has it once
+    text = re.sub(r"<defs>\s*</defs>", "", text)
     head = re.sub(r'\s(?:width|height)="[^"]*"', "", text[: text.index(">") + 1])
-    label = escape(alt, quote=True)
-    head = head.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
-    return head + f"<title>{escape(alt)}</title>" + re.sub(r"\n\s*\n+", "\n", text[text.index(">") + 1 :]).strip()
+    label = f'role="img" aria-labelledby="{name}-title" aria-describedby="{name}-desc"'
+    head = head.replace("<svg", f"<svg {label}", 1)
+    said = escape(title or re.split("[:;,]", alt)[0], quote=False)
+    words = f'<title id="{name}-title">{said}</title><desc id="{name}-desc">{escape(alt, quote=False)}</desc>'
+    return head + words + re.sub(r"\n\s*\n+", "\n", text[text.index(">") + 1 :]).strip()
 
 
 def _figure(svg: str, caption: str) -> str:
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f"<figure>{svg}<figcaption>{prose(caption)}</figcaption></figure>"
 
 
 def _colors(s: Mapping[str, Any]) -> dict[str, str]:
@@ -137,7 +150,7 @@ def transport_figures(s: Mapping[str, Any]) -> str:
         f"{k}: " + ", ".join(f"{a} {100 * v[0]:.0f} %" for a, v in row.items()) for k, row in shares.items()
     )
     bars = inline_svg(
-        lambda ax: plot_species_shares(shares, colors=_colors(s), ax=ax),
+        lambda ax: _draw_shares(shares, _colors(s), carrier, ax),
         name="shares",
         alt=f"Share of the {carrier} diffusivity by jumping species: {said}",
         size=(4.6, max(2.0, 1.2 + 0.55 * len(shares))),
@@ -146,6 +159,28 @@ def transport_figures(s: Mapping[str, Any]) -> str:
         bars,
         f"Share of the {carrier} diffusivity that the jumps of each species carry, ± one standard error.",
     )
+
+
+def _draw_shares(shares: Mapping[str, Any], colors: Mapping[str, str], carrier: str, ax: Axes) -> None:
+    """Bars whose numbers can be read on their colour, in light and dark alike."""
+    from matplotlib.colors import to_rgb
+
+    plot_species_shares(shares, colors=colors, ax=ax)
+    ax.set_xlabel(f"share of the {carrier} diffusivity")
+    legend = ax.get_legend()
+    for bar in (*ax.patches, *(legend.legend_handles if legend else ())):
+        bar.set_alpha(1.0)
+    for text in ax.texts:
+        x, y = text.get_position()
+        under = next(b for b in ax.patches if b.get_bbox().contains(x, y))  # type: ignore[attr-defined]
+        text.set_color(readable(to_rgb(under.get_facecolor())))
+
+
+def readable(rgb: tuple[float, float, float]) -> str:
+    """Black or white, whichever stands out more against a colour (relative luminance of WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+    luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+    return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#FFFFFF"
 
 
 def ladder_figures(s: Mapping[str, Any]) -> str:
@@ -205,7 +240,8 @@ def _draw_ladder(
     ax.axhline(1.0, color=INK, linewidth=0.6, alpha=0.5)
     ax.set_xlabel("jumps followed (0: the bound of y)")
     ax.set_ylabel("coefficient / bound of y")
-    ax.legend(frameon=False, loc="lower left")  # rungs go down to the right
+    above: Any = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "columnspacing": 1.2, "handlelength": 1.5}
+    ax.legend(frameon=False, ncols=min(4, len(rungs) + 1), **above)
 
 
 def kinoson_figures(s: Mapping[str, Any], kinosons: Mapping[str, np.ndarray]) -> str:

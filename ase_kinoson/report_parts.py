@@ -1,10 +1,11 @@
-"""Parts of the report: reading what a study wrote, numbers as text, tables."""
+"""Parts of the report: reading what a study wrote, and numbers as text."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from ase_kinoson.errors import StudyError
 
-__all__ = ["SHORT_KINDS", "kind", "read_csv", "read_summary", "show", "table"]
+__all__ = ["SHORT_KINDS", "floats", "kind", "prose", "read_csv", "read_summary", "show"]
 
 Number = Mapping[str, Any]
 
@@ -21,6 +22,11 @@ _SUPERSCRIPT = str.maketrans("0123456789-+", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺"
 SHORT_KINDS = {
     "bound": "upper bound",
     "bound (diagonal), estimate (off-diagonal)": "upper bound on the diagonal, else estimate",
+    "fraction of jumps that carries this share": "weighted count of jumps",
+    "share of one group of states in D_v": "share of one group of states",
+    "share of Λ with y = 0 on barriers that are bounds": "share for y = 0",
+    "standard deviation of reference minus model": "standard deviation",
+    "Kish, of contributions to D_v": "Kish, of contributions to D",
 }
 """How the kinds of numbers are called in tables."""
 
@@ -110,24 +116,19 @@ def kind(number: Number | None) -> str:
     return "" if number is None else SHORT_KINDS.get(str(number["kind"]), str(number["kind"]))
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> str:
-    """HTML table whose first column names the rows; all text is escaped."""
-    top = "".join(f"<th scope='col'>{escape(h)}</th>" for h in head)
-    body = "".join(f"<tr>{''.join(_cell(i, c) for i, c in enumerate(row))}</tr>" for row in rows)
-    title = f"<p class='cap'>{escape(caption)}</p>" if caption else ""
-    label = escape(caption or f"table: {', '.join(head)}", quote=True)
-    return (
-        f"{title}<div class='scroll' tabindex='0' role='group' aria-label='{label}'><table "
-        f"aria-label='{label}'>"
-        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+QUANTITY = re.compile(
+    r"\(?[+−]?\d[\d.]*(?: ± [\d.]+)?\)?(?: × 10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?(?: (?:%|K|eV²?|meV|m²/s|Å²?/s|s⁻¹|s)(?![\w]))?"
+)
 
 
-def _cell(column: int, text: str) -> str:
-    if column == 0:
-        return f"<th scope='row'>{escape(text)}</th>"
-    kind = "n" if any(c.isdigit() for c in text) else "k"
-    return f"<td class='{kind}'>{escape(text)}</td>"
+def prose(text: str) -> str:
+    """Escape a sentence; no line ends between a number, its error and its unit."""
+
+    def together(found: re.Match[str]) -> str:
+        whole = found.group(0)
+        return f"<span class='q'>{whole}</span>" if " " in whole else whole
+
+    return QUANTITY.sub(together, escape(text, quote=False))
 
 
 def floats(values: Any) -> np.ndarray:

@@ -10,12 +10,13 @@ import numpy as np
 from ase_kinoson.arrhenius_plot import draw_points, inverse_temperature_axes, plot_measured
 from ase_kinoson.measured import MeasuredDiffusivity
 from ase_kinoson.plotting import MARKERS
-from ase_kinoson.report_parts import floats, show, table
+from ase_kinoson.report_parts import floats, prose
+from ase_kinoson.report_tables import ERRORS, WIDE, Cell, cell, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_series", "series_table", "vacancy_table"]
+__all__ = ["draw_series", "measured_table", "series_table", "vacancy_table"]
 
 CARRIERS = ("vacancy", "carrier")
 
@@ -65,31 +66,61 @@ def series_table(s: Mapping[str, Any]) -> str:
     lines = []
     for name, own in s["series"]["diffusivities"].items():
         for form, model in own["models"].items():
-            p = model["parameters"]
-            left = model["left_out"]
-            misses = [
-                "" if v is None else f"{v:+.3f}" + ("" if e is None else f" ± {e:.3f}")
-                for v, e in zip(left["value"], left["error"], strict=True)
-            ]
+            p, left = model["parameters"], model["left_out"]
+            misses = [_miss(v, e) for v, e in zip(left["value"], left["error"], strict=True)]
             lines.append(
                 (
                     name if name in CARRIERS else f"D* of {name}",
                     form + (" (best)" if form == own["best"] and len(t) > 2 else ""),
-                    show(p["mean_barrier"]) if "mean_barrier" in p else "",
-                    show(p["variance"]) if "variance" in p else "",
-                    *misses,
+                    cell(p["mean_barrier"]) if "mean_barrier" in p else "",
+                    cell(p["variance"]) if "variance" in p else "",
+                    *(misses if len(t) <= WIDE else [_rms(left["value"])]),
                 )
             )
+    heads = [f"miss at {x:g} K" for x in t] if len(t) <= WIDE else ["rms miss"]
     return (
         "<h3>Forms of the temperature dependence</h3>"
         + table(
-            ("of the", "form", "activation energy or mean barrier", "variance", *(f"miss at {x:g} K" for x in t)),
+            ("of the", "form", "activation energy or mean barrier", "variance", *heads),
             lines,
-            caption="ln D of all temperatures together; the miss is ln(predicted/found) with that temperature left out",
+            kinds=True,
+            name="forms",
+            caption="Forms fitted to ln D of all temperatures together: value ± one standard error; the miss, without "
+            "unit, is ln(predicted/found) with that temperature left out",
         )
         + "<p class='note'>Arrhenius is a straight line; a Gaussian spread of barriers bends it with its variance over "
         "2(k_BT)². The measured density carries kinosons and relaxation of the nearest other temperature over: it "
         "predicts an upper bound.</p>"
+    )
+
+
+def _miss(value: float | None, error: float | None) -> Cell | str:
+    if value is None:
+        return ""
+    text = f"{value:+.3f}" + ("" if error is None else f" ± {error:.3f}")
+    return Cell(text.replace("-", "−"), float(value), error)
+
+
+def _rms(values: list[float | None]) -> Cell | str:
+    """Root mean square of the misses, where there are too many temperatures for one column each."""
+    known = [v for v in values if v is not None]
+    if not known:
+        return ""
+    rms = float(np.sqrt(np.mean(np.square(known))))
+    return Cell(f"{rms:.3f}", rms)
+
+
+def measured_table(s: Mapping[str, Any]) -> str:
+    """Measured diffusivities that the study file names."""
+    points = s.get("measured")
+    if not points:
+        return ""
+    lines = [(p["species"] or "not said", cell(p["temperature"]), cell(p["diffusivity"]), p["source"]) for p in points]
+    return "<h3>Measured diffusivities</h3>" + table(
+        ("species", "temperature", "diffusivity", "source"),
+        lines,
+        name="measured",
+        caption="Measured, from the file that the study names: value ± error where one is given",
     )
 
 
@@ -100,17 +131,50 @@ def vacancy_table(s: Mapping[str, Any]) -> str:
         return ""
     rows = found["temperatures"]
     species = list(rows[0]["by_species"])
-    lines = [("vacancy site fraction c_v", *(show(r["vacancy_fraction"]) for r in rows))]
-    lines.append(("−k_BT ln c_v", *(show(r["effective_energy"]) for r in rows)))
-    for a in species:
-        lines.append((f"mean formation energy, {a} leaves", *(show(r["formation_energies"][a]["mean"]) for r in rows)))
-    for a in species:
-        lines.append((f"preference for sites of {a}", *(show(r["site_preference"][a]) for r in rows)))
-    lines.append(("effective number of sites", *(f"{r['effective_number']:.1f}" for r in rows)))
+    at = ("temperature", [Cell(f"{r['temperature_K']:g} K", float(r["temperature_K"]), unit="K") for r in rows])
+    effective = [Cell(f"{r['effective_number']:.1f} sites", float(r["effective_number"]), kind="Kish") for r in rows]
+    fraction: list[tuple[str | Cell, ...]] = [
+        ("vacancy site fraction c_v", *(cell(r["vacancy_fraction"]) for r in rows)),
+        ("−k_BT ln c_v", *(cell(r["effective_energy"]) for r in rows)),
+        ("effective number of sites", *effective),
+    ]
+    formation: list[tuple[str | Cell, ...]] = [
+        (f"{a} leaves", *(cell(r["formation_energies"][a]["mean"]) for r in rows)) for a in species
+    ]
+    preference: list[tuple[str | Cell, ...]] = [
+        (f"sites of {a}", *(cell(r["site_preference"][a]) for r in rows)) for a in species
+    ]
     said = "; ".join(found["approximations"])
     return (
         "<h3>Vacancy fraction</h3>"
-        + table(("", *(f"at {r['temperature_K']:g} K" for r in rows)), lines, caption="Value ± one standard error")
-        + f"<p class='note'>From {int(found['n_arrangements'])} arrangements of {int(found['n_sites'])} sites with the "
-        f"same calculator. Approximations: {said}.</p>"
+        + table(
+            ("quantity",),
+            fraction,
+            name="vacancies",
+            caption=f"Vacancy fraction, without unit, and its energy: {ERRORS}",
+            kinds=True,
+            across=at,
+        )
+        + table(
+            ("mean formation energy",),
+            formation,
+            name="formation-energies",
+            caption=f"Mean formation energy by the atom that leaves: {ERRORS}",
+            kinds=True,
+            across=at,
+        )
+        + table(
+            ("preference of the vacancy",),
+            preference,
+            name="site-preference",
+            caption=f"Preference of the vacancy for the sites of a species, without unit: {ERRORS}",
+            kinds=True,
+            across=at,
+        )
+        + "<p class='note'>"
+        + prose(
+            f"From {int(found['n_arrangements'])} arrangements of {int(found['n_sites'])} sites with the same "
+            f"calculator. Approximations: {said}."
+        )
+        + "</p>"
     )

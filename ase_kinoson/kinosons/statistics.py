@@ -26,14 +26,17 @@ class Quantity:
 
     Attributes
     ----------
-    value : float or ndarray
-    error : float or ndarray
-        One standard error; 0 for exact results.
+    value : float or ndarray of any shape
+        The number, in ``unit``.
+    error : float or ndarray, shape of ``value``
+        One standard error, in ``unit``; 0 for exact results.
     unit : str
+        ``"1"`` for a number without one.
     kind : str
         ``"bound"`` (rigorous upper bound), ``"estimate"`` (no bound; error of second order in
-        that of y for coefficients, of first for slopes and shares), ``"ratio"``, ``"corrected"``, ``"exact"`` or
-        ``"not a bound"`` (states that are no equilibrium sample).
+        that of y for coefficients, of first for slopes and shares), ``"corrected"`` (residual ladder, of the model's
+        rates), ``"ratio estimate"`` (the same carried over to the reference), ``"kmc"``, ``"exact"`` or
+        ``"not a bound"`` (states that are no equilibrium sample); docs/error_bars.md#kinds.
     """
 
     value: float | NDArray[np.float64]
@@ -47,7 +50,10 @@ class Quantity:
     def __str__(self) -> str:
         unit = "" if self.unit == "1" else f" {self.unit}"
         if np.ndim(self.value) == 0:
-            return f"{float(self.value):.4g} ± {float(self.error):.2g}{unit} ({self.kind})"
+            value, error = float(self.value), float(self.error)
+            if abs(error) < 1e-12 * abs(value):  # rounding of sums, not scatter
+                error = 0.0
+            return f"{value:.4g} ± {error:.2g}{unit} ({self.kind})"
         return f"{np.array2string(np.asarray(self.value), precision=4)}{unit} ({self.kind})"
 
     def as_dict(self) -> dict[str, object]:
@@ -61,7 +67,18 @@ class Quantity:
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any]) -> Quantity:
-        """Undo :meth:`as_dict`."""
+        """Undo :meth:`as_dict`.
+
+        Parameters
+        ----------
+        d
+            What :meth:`as_dict` gave; arrays are nested lists of any shape.
+
+        Returns
+        -------
+        Quantity
+            In the unit that ``d`` names.
+        """
 
         def number(x: Any) -> Any:
             return np.asarray(decode(x), dtype=float) if isinstance(x, list | Mapping) else float(x)

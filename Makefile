@@ -129,5 +129,5 @@ test-newest:
 	MPLBACKEND=Agg OMP_NUM_THREADS=1 $(VENV)-newest/bin/python $(VERSION_TESTS) $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest $(DEMO_OUT) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest $(DEMO_OUT) build dist docs/_build docs/auto_examples docs/generated .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find ase_kinoson tests examples docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

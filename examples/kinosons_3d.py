@@ -1,8 +1,11 @@
-"""Kinosons in space: which atoms around a vacancy of the Cantor alloy carry diffusion, and what the average jump does.
+"""
+Kinosons in space
+=================
 
-Every jump is an arrow from the vacancy: its colour says which atom moves, its cross-section what it contributes. The
-barriers of 444 equilibrium states of CoCrFeMnNi are in examples/data. Takes ten seconds on one core and writes
-kinosons_3d.png, kinosons_3d.xyz (for OVITO) and kinosons_3d.html (to turn in a browser).
+Which atoms around a vacancy of the Cantor alloy carry diffusion, and what does the average jump do? Every jump is an
+arrow from the vacancy: its colour says which atom moves, its cross-section what it contributes. The barriers of 444
+equilibrium states of CoCrFeMnNi are in the repository. Writes kinosons_3d.xyz (for OVITO) and kinosons_3d.html (to
+turn in a browser) as well. Takes about five seconds on one core.
 """
 
 from pathlib import Path
@@ -12,9 +15,13 @@ import numpy as np
 
 import ase_kinoson as ak
 
+TEMPERATURE_K = 1173.0
+VIEW = True  # write the page, too
+
 data = Path(__file__).parent / "data" / "cantor_107.npz"
 barriers = ak.load_barriers(data, "equilibrium")
-result = ak.transport(barriers.states, barriers.network, barriers, None, 1173)  # y = 0: the kinosons of single jumps
+relaxation = None  # y = 0: the kinosons of single jumps
+result = ak.transport(barriers.states, barriers.network, barriers, relaxation, TEMPERATURE_K)
 print(result)
 
 # of all states the one nearest to the mean
@@ -29,9 +36,11 @@ for name, arrows in ((f"state {typical}", state), ("average lattice", average)):
 largest = np.sort(state.share)[::-1]
 print(f"two of the {len(state)} jumps of this state carry {100 * largest[:2].sum():.0f} % of it")
 
+state.write_extxyz("kinosons_3d.xyz")
+if VIEW:
+    state.view().write_html("kinosons_3d.html")
+
 fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4.3), subplot_kw={"projection": "3d"}, layout="constrained")
 state.plot(left, azimuth=20)
 average.plot(right)
 fig.savefig("kinosons_3d.png", dpi=150)
-state.write_extxyz("kinosons_3d.xyz")
-state.view().write_html("kinosons_3d.html")

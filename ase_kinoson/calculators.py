@@ -166,6 +166,8 @@ class BarrierCalculator(BaseCalculator):
             If the model cannot give it.
         AtomsMappingError, ModelCalculationError
             If the atoms do not fit, or the model fails.
+        CalculatorInputError
+            If there are no atoms.
         """
         reason = self._why_not(name)
         if reason is not None:
@@ -190,8 +192,25 @@ class BarrierCalculator(BaseCalculator):
     ) -> None:
         """Fill :attr:`results` and :attr:`extra_results` with the properties asked for.
 
-        What is cached for the same atoms and parameters is kept. ``properties`` defaults to those of ASE
-        that the model has; ``system_changes`` is not trusted but found again.
+        What is cached for the same atoms and parameters is kept.
+
+        Parameters
+        ----------
+        atoms
+            The atoms, in any order.
+        properties
+            Names; default those of ASE that the model has.
+        system_changes
+            As ASE passes it; not trusted but found again.
+
+        Raises
+        ------
+        PropertyNotImplementedError
+            If the model cannot give a property.
+        CalculatorInputError
+            If a parameter is unknown or not positive.
+        AtomsMappingError, ModelCalculationError
+            If the atoms do not fit, or the model fails.
         """
         if self.check_state(atoms):
             self.reset()
@@ -208,12 +227,28 @@ class BarrierCalculator(BaseCalculator):
                 (self.results if name in _ENERGY else self.extra_results).update(found)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """Return what changed since the last calculation; a changed parameter counts as changed atoms."""
+        """Return what changed since the last calculation; a changed parameter counts as changed atoms.
+
+        Parameters
+        ----------
+        atoms
+            The atoms at hand.
+        tol
+            As in ASE: largest change that does not count, in the unit of what changed.
+        """
         changes: list[str] = super().check_state(atoms, tol=tol)
         return changes or ([*all_changes] if self.parameters != self._seen else [])
 
     def calculation_required(self, atoms: Atoms, properties: Sequence[str]) -> bool:
-        """Return whether any of the properties is not cached for these atoms."""
+        """Return whether any of the properties is not cached for these atoms.
+
+        Parameters
+        ----------
+        atoms
+            The atoms at hand.
+        properties
+            Names.
+        """
         known = self.results.keys() | self.extra_results.keys()
         return bool(self.check_state(atoms)) or any(name not in known for name in properties)
 
@@ -224,6 +259,11 @@ class BarrierCalculator(BaseCalculator):
 
     def set(self, **parameters: Any) -> dict[str, Any]:
         """Change parameters and return those that differ; results are cleared if any does.
+
+        Parameters
+        ----------
+        **parameters
+            ``temperature_K``, ``attempt_frequency`` or ``tolerance``; see the class.
 
         Raises
         ------
@@ -376,6 +416,11 @@ class KinosonCalculator(BarrierCalculator):
           adds to the mean that is the carrier's diffusivity;
         - ``kinosons_by_species``: the same for all atoms of one species together, a dict of the symbols
           of the mobile species to arrays of shape (n_jumps,).
+
+    Raises
+    ------
+    CalculatorInputError
+        If the relaxation is none or belongs to other jumps; and as in :class:`BarrierCalculator`.
     """
 
     extra_properties = (*BarrierCalculator.extra_properties, "relaxation", *_KINOSONS)

@@ -30,12 +30,13 @@ def composition_grid(species: Sequence[str], step: float = 0.1) -> list[dict[str
     species
         Symbols; the order of the fractions.
     step
-        1 over a whole number. n species and 1/step = m give C(m + n − 1, n − 1) points: 66 for three and 0.1.
+        1 over a whole number, no unit. n species and 1/step = m give C(m + n − 1, n − 1) points: 66 for three and 0.1.
 
     Returns
     -------
     list of dict
-        From the first pure species to the last; neighbours in the list are mostly neighbours in composition.
+        Fraction of each species, no unit, from the first pure species to the last; neighbours in the list are mostly
+        neighbours in composition.
 
     Raises
     ------

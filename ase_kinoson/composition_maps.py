@@ -42,6 +42,7 @@ class CompositionMap:
     Attributes
     ----------
     species : tuple of str
+        Order of the fractions.
     points : tuple of MapPoint
         All compositions of the first temperature, then of the next.
     """
@@ -51,11 +52,22 @@ class CompositionMap:
 
     @property
     def temperatures_K(self) -> tuple[float, ...]:
-        """All temperatures, in the order given."""
+        """All temperatures, K, in the order given."""
         return tuple(dict.fromkeys(p.temperature_K for p in self.points))
 
     def at(self, temperature_K: float | None = None) -> tuple[MapPoint, ...]:
-        """Points of one temperature; None: of the only one."""
+        """Points of one temperature; None: of the only one.
+
+        Parameters
+        ----------
+        temperature_K
+            K; None: the only one.
+
+        Raises
+        ------
+        KinosonError
+            If the map does not have the temperature.
+        """
         known = self.temperatures_K
         if temperature_K is None and len(known) == 1:
             temperature_K = known[0]
@@ -65,7 +77,18 @@ class CompositionMap:
         return chosen
 
     def compositions(self, temperature_K: float | None = None) -> NDArray[np.float64]:
-        """Nominal fractions, shape (n, n_species)."""
+        """Nominal fractions, shape (n, n_species).
+
+        Parameters
+        ----------
+        temperature_K
+            K; None: the only one.
+
+        Raises
+        ------
+        KinosonError
+            As :meth:`at`.
+        """
         return np.array([[p.composition[s] for s in self.species] for p in self.at(temperature_K)])
 
     def values(self, name: str, temperature_K: float | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -77,7 +100,17 @@ class CompositionMap:
             ``"vacancy"``: D_v; ``"tracer"``: Σ_a x_a D*_a with the x_a of the cell; ``"tracer Cu"``, ``"f Cu"``,
             ``"share Cu"``; ``"energy vacancy"``, ``"energy Cu"``: activation energies.
         temperature_K
-            None: the only one.
+            K; None: the only one.
+
+        Returns
+        -------
+        value, error : ndarray, shape (n,)
+            m²/s for diffusivities (of tracers per c_v), eV for energies; factors and shares have no unit.
+
+        Raises
+        ------
+        KinosonError
+            If there is no such coefficient or temperature.
         """
         found = [_value(p, name, self.species) for p in self.at(temperature_K)]
         return np.array([v for v, _ in found]), np.array([e for _, e in found])
@@ -103,15 +136,16 @@ class CompositionMap:
         name
             ``"vacancy"`` or ``"tracer"`` (Σ_a x_a D*_a, per c_v).
         temperature_K
-            None: the only one.
+            K; None: the only one.
         melting_K
             Melting temperatures of the species, mixed in proportion, or a callable of the composition.
         homologous
-            T/Tm.
+            T/Tm, no unit.
 
         Returns
         -------
         value, error : ndarray, shape (n,)
+            Natural logarithms: no unit.
 
         Raises
         ------
@@ -166,8 +200,15 @@ class CompositionMap:
     def plot(self, name: str = "vacancy", **options: Any) -> Axes:
         """Lines over a binary (name ``"vacancy"``, ``"tracer"``, ``"f"``, …) or colours over a ternary diagram.
 
-        Options are those of :func:`~ase_kinoson.composition_plots.plot_binary_map` and
+        The options are those of :func:`~ase_kinoson.composition_plots.plot_binary_map` and
         :func:`~ase_kinoson.composition_plots.plot_ternary_map`.
+
+        Parameters
+        ----------
+        name
+            The coefficient.
+        **options
+            Those of the function that draws.
         """
         from ase_kinoson.composition_plots import plot_binary_map, plot_ternary_map
 
@@ -205,7 +246,13 @@ class CompositionMap:
         return pandas.DataFrame(body, columns=header)
 
     def write_csv(self, path: str | Path) -> None:
-        """Write comma-separated values; units are in the header."""
+        """Write comma-separated values; units are in the header.
+
+        Parameters
+        ----------
+        path
+            The file.
+        """
         header, body = self.rows()
         with open(path, "w", newline="", encoding="utf-8") as handle:
             writer = csv.writer(handle)
@@ -217,12 +264,29 @@ class CompositionMap:
         return {"format": FORMAT, "species": list(self.species), "points": [p.as_dict() for p in self.points]}
 
     def save(self, path: str | Path) -> None:
-        """Write one JSON file."""
+        """Write one JSON file.
+
+        Parameters
+        ----------
+        path
+            The file.
+        """
         write_json(Path(path), self.as_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> CompositionMap:
-        """Read what :meth:`save` wrote."""
+        """Read what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Raises
+        ------
+        KinosonError
+            If it holds no map of this format.
+        """
         data = read_json(Path(path))
         if data.get("format") != FORMAT or "points" not in data:
             raise KinosonError(f"{path} holds no composition map; expected the format {FORMAT!r}; check the path")
@@ -257,7 +321,7 @@ def composition_map(
         A :class:`BarrierModel` fitted on several compositions, a lattice gas, or a callable that takes a composition
         and returns one.
     compositions
-        Fractions of the atoms of the mobile sublattice, see :func:`composition_grid`.
+        Fraction of each species among the atoms of the mobile sublattice, see :func:`composition_grid`.
     temperature_K
         K; one or several.
     lattice_constant
@@ -272,7 +336,7 @@ def composition_map(
         Any ``concurrent.futures.Executor``; the numbers do not depend on it. Use processes: threads take turns. A
         callable ``source`` must then be importable there.
     limit
-        Largest distance of a composition from those the model was fitted on, at.%; see
+        Largest distance of a composition from those the model was fitted on, in the unit at.%; see
         :meth:`CompositionRange.distance`.
     seed
         Seed of all points.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class KinosonError(ValueError):
-    """Base class of all errors that bad input or bad luck can cause."""
+    """Base class of all errors that bad input or bad luck can cause; a ``ValueError``."""
 
 
 class StructureError(KinosonError):

@@ -58,6 +58,10 @@ def mobilities(result: Transport) -> dict[str, Quantity]:
     ------
     KinosonError
         If diffusivities are per site fraction of vacancies, or there is no temperature or no tracer.
+
+    Notes
+    -----
+    M = D*/(RT); conventions: docs/exchange.md#tracer-diffusivities-and-mobilities-for-calphad-assessments.
     """
     factor = 1.0 / (GAS_CONSTANT * _temperature(result))
     return {
@@ -134,8 +138,8 @@ def tracer_datasets(
     phase
         Name of the phase in the database, for example ``"FCC_A1"``.
     site_ratios
-        Sites of each sublattice of the phase in the database: the alloy fills the first one, vacancies the others
-        (in CALPHAD databases FCC_A1 has (1, 1) and BCC_A2 (1, 3)).
+        Number of sites of each sublattice of the phase in the database: the alloy fills the first one, vacancies the
+        others (in CALPHAD databases FCC_A1 has (1, 1) and BCC_A2 (1, 3)).
     outputs
         Which of :data:`OUTPUTS`; default all, D0 and Q where a composition has two temperatures or more: kawin advises
         to fit to these two. They come from a least-squares line of ln D* against 1/T, weighted with the errors where
@@ -216,7 +220,7 @@ def write_tracer_datasets(
 
     Parameters
     ----------
-    results, phase, options
+    results, phase, **options
         As in :func:`tracer_datasets`.
     folder
         Made if it does not exist.

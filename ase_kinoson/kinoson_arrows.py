@@ -62,6 +62,7 @@ class KinosonArrows(Storable):
     cell : ndarray, shape (3, 3)
         Supercell vectors (rows), Å.
     pbc : ndarray of bool, shape (3,)
+        Periodic directions.
     mechanism : str
         ``"vacancy"`` or ``"interstitial"``.
     quantity : str
@@ -70,6 +71,11 @@ class KinosonArrows(Storable):
         What is shown, for titles.
     alloy_species : tuple of str
         All species of the alloy, which fix the colours.
+
+    Raises
+    ------
+    KinosonError
+        If arrays do not have one row per contribution, or a contribution is negative or not finite.
     """
 
     start: NDArray[np.float64]
@@ -185,6 +191,12 @@ class KinosonArrows(Storable):
         -------
         KinosonArrows
             Arrows begin at the basis sites of one primitive cell; their contributions add up to the coefficient.
+
+        Raises
+        ------
+        KinosonError
+            If the result has no table of kinosons or no jumps, or lacks its states on a lattice of several mobile sites
+            per cell.
         """
         network = _network(result)
         density = KinosonDensity.from_result(result, quantity=quantity)
@@ -232,12 +244,12 @@ class KinosonArrows(Storable):
 
     @property
     def share(self) -> NDArray[np.float64]:
-        """Contribution of each arrow over their sum, shape (n,); 0 where nothing contributes."""
+        """Contribution of each arrow over their sum, shape (n,), no unit; 0 where nothing contributes."""
         return self.contribution / self.total if self.total > 0 else np.zeros(len(self))
 
     @property
     def share_by_species(self) -> dict[str, float]:
-        """Part of the sum that the jumps of each species carry."""
+        """Part of the sum that the jumps of each species carry, no unit."""
         return {s: float(self.share[self.species == s].sum()) for s in sorted(set(self.species.tolist()))}
 
     @property
@@ -328,13 +340,27 @@ class KinosonArrows(Storable):
         ase.io.write(path, atoms, format="extxyz", columns=names)
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """Draw with matplotlib; options as in :func:`~ase_kinoson.kinoson_view.plot_kinosons_3d`."""
+        """Draw with matplotlib, as :func:`plot_kinosons_3d` does.
+
+        Parameters
+        ----------
+        ax
+            Axes to draw on, in three dimensions; default: new ones.
+        **options
+            As in :func:`plot_kinosons_3d`.
+        """
         from ase_kinoson.kinoson_view import plot_kinosons_3d
 
         return plot_kinosons_3d(self, ax, **options)
 
     def view(self, **options: Any) -> Any:
-        """Show in a notebook; options as in :func:`~ase_kinoson.kinoson_view.view_kinosons_3d`."""
+        """Show in a notebook, as :func:`view_kinosons_3d` does.
+
+        Parameters
+        ----------
+        **options
+            As in :func:`view_kinosons_3d`.
+        """
         from ase_kinoson.kinoson_view import view_kinosons_3d
 
         return view_kinosons_3d(self, **options)

@@ -64,6 +64,11 @@ class MapSettings:
         s⁻¹, of barriers whose source knows none of their own.
     n_resamples
         Bootstrap over chains.
+
+    Raises
+    ------
+    KinosonError
+        If a number is too small to work with.
     """
 
     n_chains: int = 256

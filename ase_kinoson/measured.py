@@ -33,6 +33,7 @@ class MeasuredDiffusivity:
     Attributes
     ----------
     temperature_K : ndarray, shape (n,)
+        K.
     diffusivity, error : ndarray, shape (n,)
         m²/s; the error is NaN where none is given.
     species, source : ndarray of str, shape (n,)
@@ -53,7 +54,13 @@ class MeasuredDiffusivity:
         return MeasuredDiffusivity(*(np.atleast_1d(getattr(self, f.name)[index]) for f in fields(self)))
 
     def of(self, species: str) -> MeasuredDiffusivity:
-        """Points of one species."""
+        """Points of one species.
+
+        Parameters
+        ----------
+        species
+            Symbol.
+        """
         return self[self.species == species]
 
 

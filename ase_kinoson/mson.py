@@ -45,6 +45,11 @@ class Storable(MSONable):
     def from_dict(cls, d: Mapping[str, Any]) -> Self:
         """Undo :meth:`as_dict`.
 
+        Parameters
+        ----------
+        d
+            What :meth:`as_dict` gave, also after JSON.
+
         Raises
         ------
         KinosonError

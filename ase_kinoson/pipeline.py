@@ -311,7 +311,7 @@ class Pipeline:
         if s.states.ensemble == "quenched" and study.jumps.mechanism == "vacancy":
             self.stages.warnings["correction"] = [
                 "found the quenched ensemble; expected the equilibrium one for ratio estimates: atoms move along "
-                "trajectories, and frozen ones have no ladder; use the bounds"
+                "trajectories, and frozen ones have no ladder; use the coefficients without it"
             ]
             return {}
         keys = {

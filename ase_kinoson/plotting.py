@@ -1,18 +1,18 @@
 """Figures: every function takes data and ``ax=None``, returns the Axes, and never shows anything.
 
-Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; a species has one colour in all
-figures of a study.
+A species has one colour in all figures of a study.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.errors import KinosonError
+from ase_kinoson.palette import MARKERS, PALETTE, species_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ase_kinoson.kinosons.density import KinosonDensity
 
 __all__ = [
+    "MARKERS",
     "PALETTE",
     "plot_arrhenius",
     "plot_barriers",
@@ -29,14 +30,6 @@ __all__ = [
     "plot_species_shares",
     "species_colors",
 ]
-
-PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
-MARKERS = "osD^vPX*"
-
-
-def species_colors(species: Iterable[str]) -> dict[str, str]:
-    """One colour per species, by alphabetical order."""
-    return {s: PALETTE[i % len(PALETTE)] for i, s in enumerate(sorted(set(species)))}
 
 
 def _axes(ax: Axes | None) -> Axes:

@@ -104,7 +104,11 @@ def _conditions(s: Mapping[str, Any]) -> str:
         "Errors come from a bootstrap over states. Upper bounds are on the coefficient of this very alloy model: this "
         "calculator, this periodic cell with one carrier, these states as weighted; a better relaxation y could only "
         f"lower them. Correlation factors compare a coefficient to that of uncorrelated jumps and have no unit. {per} "
-        f"All jumps have the attempt frequency {show(first['attempt_frequency'])} (assumed)."
+        + (
+            f"Jumps have Vineyard's attempt frequencies, and {show(first['attempt_frequency'])} where one is unknown."
+            if s["settings"]["barriers"]["prefactor"] == "vineyard"
+            else f"All jumps have the attempt frequency {show(first['attempt_frequency'])} (assumed)."
+        )
     )
 
 

@@ -114,6 +114,11 @@ class TemperatureSeries:
         One per temperature, ascending; with their kinosons.
     corrected : tuple of CorrectedTransport
         The same after the residual ladder, or empty.
+
+    Raises
+    ------
+    KinosonError
+        If temperatures are missing or equal, or corrected results are those of other temperatures.
     """
 
     results: tuple[Transport, ...]
@@ -161,6 +166,11 @@ class TemperatureSeries:
         temperatures_K : ndarray, shape (n,)
         diffusivity : Quantity, value and error of shape (n,)
             m²/s; D* per c_v where c_v is not known.
+
+        Raises
+        ------
+        KinosonError
+            If the series has no such diffusivity.
         """
         return self.temperatures_K, _stack([self._one(r, name) for r in self.best])
 
@@ -178,6 +188,11 @@ class TemperatureSeries:
         TemperatureFits
             The measured density beside them carries kinosons and y of one temperature to the next, whose coefficient
             it bounds from above; it is of the uncorrected results.
+
+        Raises
+        ------
+        KinosonError
+            If the series has no such diffusivity.
         """
         column = self._column(name)
         rows = log_rows(self.best, column)
@@ -200,6 +215,11 @@ class TemperatureSeries:
 
     def predict_left_out(self, name: str = "vacancy") -> list[LeftOut]:
         """Leave out each temperature in turn and have every model predict it from the others.
+
+        Parameters
+        ----------
+        name
+            As in :meth:`diffusivity`.
 
         Returns
         -------
@@ -271,6 +291,11 @@ class TemperatureSeries:
         BoundCurve
             In m²/s, for D* per c_v where c_v is not known; else with the straight line through ln c_v against 1/T, and
             with the error of c_v.
+
+        Raises
+        ------
+        KinosonError
+            If the series has no such diffusivity or temperature.
         """
         near = int(np.abs(self.temperatures_K - temperature_K).argmin())
         if abs(self.temperatures_K[near] - temperature_K) > 1e-6:
@@ -323,7 +348,19 @@ class TemperatureSeries:
         ax: Axes | None = None,
         **options: Any,
     ) -> Axes:
-        """Arrhenius plot, see :func:`~ase_kinoson.arrhenius_plot.plot_series`."""
+        """Arrhenius plot, see :func:`~ase_kinoson.arrhenius_plot.plot_series`.
+
+        Parameters
+        ----------
+        names
+            Diffusivities to draw; default as in that function.
+        measured
+            Measured points to draw beside them.
+        ax
+            Axes to draw on; default: new ones.
+        **options
+            As in :func:`~ase_kinoson.arrhenius_plot.plot_series`.
+        """
         from ase_kinoson.arrhenius_plot import plot_series
 
         return plot_series(self, names, measured=measured, ax=ax, **options)
@@ -401,7 +438,7 @@ def temperature_series(
     temperatures_K
         K; default those at which the sets were drawn.
     relaxations
-        y of each temperature, None for y = 0; default: trained here.
+        y of each temperature (K), None for y = 0; default: trained here.
     training
         Options of :func:`train_relaxation`, such as ``lookahead`` and ``n_states``.
     n_states

@@ -97,6 +97,7 @@ class Study:
     Attributes
     ----------
     settings : StudySettings
+        What the study file says.
     base : Path
         Folder that relative paths of the settings start from.
     folder : Path
@@ -134,7 +135,24 @@ class Study:
     def from_dict(
         cls, data: Mapping[str, Any], out: str | Path, *, base: str | Path = ".", workers: int | None = None
     ) -> Study:
-        """Take the settings as nested values; ``base`` is the folder that relative paths start from."""
+        """Take the settings as nested values.
+
+        Parameters
+        ----------
+        data
+            The tables of a study file.
+        out
+            Folder of the results.
+        base
+            Folder that relative paths start from.
+        workers
+            Parallel workers; default those of the settings.
+
+        Raises
+        ------
+        StudyError
+            If a setting is wrong, or there is less than one worker.
+        """
         return cls._with(parse_settings(data), Path(base), Path(out), workers)
 
     @classmethod
@@ -186,24 +204,48 @@ class Study:
         return load_calculator(self.settings.calculator.name, self.settings.calculator.parameters, base=self.base)
 
     def seed(self, *label: Any) -> int:
-        """Seed of one stage, from the seed of the study."""
+        """Seed of one stage, from the seed of the study.
+
+        Parameters
+        ----------
+        *label
+            What names the stage.
+        """
         entropy = [self.settings.seed, crc32(repr(label).encode())]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
 
     # -- running ---------------------------------------------------------------------------------------------
 
     def barriers(self, *, progress: bool = False) -> Barriers:
-        """Reference barriers of the first training states only."""
+        """Reference barriers of the first training states only.
+
+        Parameters
+        ----------
+        progress
+            Show progress bars.
+        """
         with self._open(progress) as run:
             return run.random_barriers()[0]
 
     def fit(self, *, progress: bool = False) -> BarrierModel:
-        """Go as far as the barrier model."""
+        """Go as far as the barrier model.
+
+        Parameters
+        ----------
+        progress
+            Show progress bars.
+        """
         with self._open(progress) as run:
             return run.model()[0]
 
     def transport(self, *, progress: bool = False) -> StudyResult:
-        """Go as far as the coefficients; writes ``summary.json``, ``kinosons.csv`` and ``barriers.csv``."""
+        """Go as far as the coefficients; writes ``summary.json``, ``kinosons.csv`` and ``barriers.csv``.
+
+        Parameters
+        ----------
+        progress
+            Show progress bars.
+        """
         with self._open(progress) as run:
             return run.transport()
 

@@ -40,8 +40,9 @@ KINDS = {
         "make it too large; the statistical error comes on top"
     ),
     "estimate": (
-        "no bound; its error is of second order in the error of y for coefficients, of first order for slopes and "
-        "shares, and the statistical error comes on top"
+        "no bound, but an error without a known sign: of second order in the error of y for coefficients, of first "
+        "order for slopes and shares; or what a bound needs is missing (failed searches, frozen atoms around a "
+        "vacancy, states that a fit has seen); the statistical error comes on top"
     ),
     "corrected": (
         "the bound after the residual ladder on the rates of the model: without the excess that y leaves, but for the "
@@ -54,7 +55,7 @@ KINDS = {
     "kmc": "from trajectories of kinetic Monte Carlo, with their statistical error",
     "ratio": "quotient of two bounds or estimates, itself no bound",
     "exact": "solved exactly",
-    "not a bound": "the states are no equilibrium sample of the barriers used, or a fit has seen them",
+    "not a bound": "the states are no equilibrium sample of the energies whose barriers were used",
     "count": "counted",
     "statistics": "average over the states with its statistical error",
     "held-out error": "measured on states that the fit has not seen",

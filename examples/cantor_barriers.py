@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import ase_kinoson as ak
+from ase_kinoson.plotting import species_colors
 
 TEMPERATURE_K = 1173.0
 HIDDEN, N_STATES, N_TRAJECTORIES = 0, 128, 256  # hidden units of the model's network; 0: its linear part alone
@@ -43,9 +44,10 @@ density = ak.KinosonDensity.from_result(bound)
 print("share of the jumps that carries half and 90 % of D_v:", density.shares())
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 bins, style = np.linspace(0, 2, 41), {"histtype": "step", "linewidth": 1.5}
-for code, symbol in enumerate(cell.species[1:], start=1):
+colors = species_colors(cell.species[1:])
+for code, symbol in enumerate(colors, start=1):
     own = reference.valid & (reference.moving_species == code)
-    left.hist(reference.barrier[own], bins=bins, color=f"C{code - 1}", label=symbol, **style)
+    left.hist(reference.barrier[own], bins=bins, color=colors[symbol], label=symbol, **style)
 left.set(xlabel="barrier (eV)", ylabel="jumps", xlim=(0, 2))
 left.legend(frameon=False, title="jumping atom")
 density.plot(ax=right)

@@ -13,12 +13,12 @@ import numpy as np
 from ase.build import bulk
 
 import ase_kinoson as ak
+from ase_kinoson.plotting import species_colors
 
-POTENTIAL = "nbtawmo-snap"
 SPECIES, TEMPERATURE_K = ("Nb", "Ta", "Mo", "W"), 2000.0
 N_STATES, N_MODEL, N_JUMPS = 32, 128, 400
 
-potential = ak.potential(POTENTIAL)
+potential = ak.potential("nbtawmo-snap")
 if missing := potential.missing():
     print(f"The potential of this script is not here: {missing}.")
     raise SystemExit
@@ -47,14 +47,14 @@ states = ak.sample_states(cell, N_MODEL, model=model, **drawn)
 result = ak.transport(states, jumps, model, None, TEMPERATURE_K)
 walked = ak.run_kmc(states, jumps, model, TEMPERATURE_K, n_walkers=N_MODEL, n_jumps=N_JUMPS, seed=3)
 print(walked)
-
 fig, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
 values = [barriers.barrier[barriers.valid & (barriers.moving_species == k)] for k in range(1, 5)]
-axes[0].hist(values, bins=16, stacked=True, label=cell.species[1:])
+names, colors = zip(*species_colors(cell.species[1:]).items(), strict=True)
+axes[0].hist(values, bins=16, stacked=True, label=names, color=colors)
 axes[0].set(xlabel="barrier of SNAP (eV)", ylabel="jumps of random states")
 axes[0].legend(title="jumping atom", frameon=False)
 ak.KinosonDensity.from_result(result).plot(ax=axes[1])
 value, bar = np.array([(float(q.value), 2 * float(q.error)) for q in walked.tracer_diffusivity.values()]).T
-axes[2].bar(list(walked.tracer_diffusivity), value, yerr=bar, color=[f"C{k}" for k in range(4)])
+axes[2].bar(names, value, yerr=bar, color=colors)
 axes[2].set(yscale="log", ylabel="D* per $c_v$ (m²/s), bars: 2 standard errors", title=f"model, {TEMPERATURE_K:g} K")
 fig.savefig("refractory.png", dpi=150)

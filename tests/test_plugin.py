@@ -242,7 +242,8 @@ def test_ase_survives_whatever_breaks_here(how, installed, tmp_path):
         commands = (COMMANDS[0], COMMANDS[3])
     else:
         commands = tuple(c for c in COMMANDS if has_plugins() or "--plugins" not in c)
-    done = python(code + ase_commands(*commands), installed, tmp_path)
+    quiet = ("-W", "error", "-W", "ignore::DeprecationWarning")  # old versions of others warn of new ones of others
+    done = python(code + ase_commands(*commands), installed, tmp_path, options=quiet)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert "usage: ase" in done.stdout
     if how != "ase" and has_plugins():

@@ -213,7 +213,11 @@ def summary():
         "kinds": KINDS,
         "warnings": ["transport-900K: the energy <drifts>"],
         "wall_time": {"model": number(1.5, "s")},
-        "settings": {"seed": 7, "calculator": {"name": "ase.calculators.emt.EMT"}},
+        "settings": {
+            "seed": 7,
+            "calculator": {"name": "ase.calculators.emt.EMT"},
+            "barriers": {"prefactor": "constant"},
+        },
         "settings_toml": 'title = "<&>"\n',
         "versions": {"ase-kinoson": "0.0.1", "ase": "3.29.0"},
     }
@@ -648,3 +652,15 @@ def test_inline_figures_leave_the_settings_of_matplotlib_alone():
     assert '<desc id="a-desc">say "what" &amp; where</desc>' in svg
     assert 'aria-labelledby="a-title" aria-describedby="a-desc"' in svg
     assert "currentColor" in svg and "#010203" not in svg and "date" not in svg.lower()
+
+
+def test_vineyard_frequencies_are_called_so(folder, tmp_path, no_figures):
+    """What is assumed and what is computed are told apart."""
+    for name in ("summary.json", "kinosons.csv", "barriers.csv"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    page = build_report(tmp_path).read_text(encoding="utf-8")
+    assert "(assumed)" in page and "Vineyard" not in page
+    path = tmp_path / "summary.json"
+    path.write_text(path.read_text().replace('"prefactor": "constant"', '"prefactor": "vineyard"'))
+    page = build_report(tmp_path).read_text(encoding="utf-8")
+    assert "Vineyard's attempt frequencies" in page and "(assumed)" not in page

@@ -95,7 +95,9 @@ class ImportedBands:
     barriers : Barriers
         One row per state at an end of a band; jumps without a band are ``"not-computed"``.
     bands : tuple of ImportedBand
+        Those that became a jump and its reverse.
     refused : tuple of RefusedBand
+        Those that were not used, with the reason.
     """
 
     barriers: Barriers

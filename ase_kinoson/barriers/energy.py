@@ -33,12 +33,13 @@ class PairEnergy:
     Attributes
     ----------
     clusters : PairClusters
+        Sites and pairs that are counted.
     coefficients : ndarray, shape (n_features,)
         eV per site, pair or carrier neighbour.
     constant : float
         eV.
     report : mapping
-        How it was fitted.
+        How it was fitted, with errors in eV.
     """
 
     clusters: PairClusters
@@ -74,6 +75,11 @@ class PairEnergy:
         site_energies
             Energy (eV) of the interstitial atom on each symmetry class of its sites, in the order of the first site of
             each (as given to ``sites=``); default: none.
+
+        Raises
+        ------
+        ModelError
+            If a species is unknown, or site energies are given without interstitial sites.
         """
         shells = max((len(np.atleast_1d(np.asarray(v))) for v in interactions.values()), default=1)
         reach = shell_cutoff(cell.alloy, shells) if cutoff is None else float(cutoff)
@@ -145,7 +151,12 @@ class PairEnergy:
             ratio of the variances of the two kinds of residuals, found by iteration. Total energies scatter
             much more.
         ridge
-            Penalty; default chosen by cross-validation over groups.
+            Penalty on the squared coefficients, no unit; default chosen by cross-validation over groups.
+
+        Raises
+        ------
+        ModelError
+            If ``delta_e`` is given without jumps.
         """
         change = None if delta_e is None else np.asarray(delta_e, dtype=float)
         if change is not None and network is None:
@@ -173,6 +184,13 @@ class PairEnergy:
         """Fit several sets of states on supercells of one lattice; see :meth:`fit`.
 
         Total energies count within each set only: their zero may differ from set to set.
+
+        Parameters
+        ----------
+        sets
+            States with energies, energy changes, or both.
+        cutoff, triplet_cutoff, energy_weight, ridge
+            As in :meth:`fit`.
         """
         clusters, ridge_fit, constant = fit_pairs(
             sets, cutoff=cutoff, triplet_cutoff=triplet_cutoff, energy_weight=energy_weight, ridge=ridge
@@ -180,7 +198,18 @@ class PairEnergy:
         return cls(clusters, ridge_fit.coefficients, constant, ridge_fit.report)
 
     def on(self, cell: Supercell) -> PairEnergy:
-        """Use the energies on another supercell of the same lattice; its species may be a subset."""
+        """Use the energies on another supercell of the same lattice; its species may be a subset.
+
+        Parameters
+        ----------
+        cell
+            The other supercell.
+
+        Raises
+        ------
+        ModelError
+            If it holds a species that the model does not know.
+        """
         new = self.clusters.on(cell)
         if cell.species == self.supercell.species:
             return replace(self, clusters=new)
@@ -240,12 +269,28 @@ class PairEnergy:
         return np.concatenate([found, np.zeros((1, self.clusters.n_species))])
 
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
-        """Arrays that, with the cutoff and the lattice, make the model again."""
+        """Arrays that, with the cutoff and the lattice, make the model again.
+
+        Coefficients of shape (n_features,) and the constant, eV.
+        """
         return {"coefficients": self.coefficients, "constant": np.array([self.constant])}
 
     @classmethod
     def from_arrays(cls, clusters: PairClusters, arrays: Mapping[str, NDArray]) -> PairEnergy:
-        """Undo :meth:`to_arrays`."""
+        """Undo :meth:`to_arrays`.
+
+        Parameters
+        ----------
+        clusters
+            Sites and pairs of the same lattice and cutoff.
+        arrays
+            What :meth:`to_arrays` gave, same shapes.
+
+        Raises
+        ------
+        ModelError
+            If there are not as many coefficients as features.
+        """
         coefficients = np.asarray(arrays["coefficients"], dtype=float)
         if coefficients.shape != (clusters.n_features,):
             raise ModelError(
@@ -258,11 +303,28 @@ class PairEnergy:
     # -- energies ------------------------------
 
     def features(self, occupations: NDArray) -> NDArray[np.float64]:
-        """Counts that the coefficients multiply, shape (n, n_features)."""
+        """Counts that the coefficients multiply, shape (n, n_features), no unit.
+
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site.
+        """
         return self.clusters.features(occupations)
 
     def energies(self, occupations: NDArray) -> NDArray[np.float64]:
-        """Return energies, eV, shape (n,), of occupations of shape (n, n_sites)."""
+        """Return energies of occupations, eV, shape (n,).
+
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site.
+
+        Raises
+        ------
+        ModelError
+            If the occupations are those of another supercell.
+        """
         occ = self._checked(occupations)
         clusters, s = self.clusters, self.clusters.n_species
         basis = self.supercell.basis_index
@@ -289,13 +351,40 @@ class PairEnergy:
         """Return the energy change, eV, shape (n,), when each state exchanges the occupants of two sites.
 
         Cost: the neighbours of the two sites, whatever the size of the cell.
+
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site.
+        first, second : array_like of int, shape (n,)
+            The two sites of each state.
+
+        Raises
+        ------
+        ModelError
+            If the occupations are those of another supercell.
         """
         occ = self._checked(occupations)
         p, q = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
         return self._swap(occ, np.arange(len(occ)), p, q)
 
     def jump_delta(self, occupations: NDArray, carriers: ArrayLike, network: JumpNetwork) -> NDArray[np.float64]:
-        """Return the energy change of every jump, eV, shape (n, J); 0 where there is no jump."""
+        """Return the energy change of every jump, eV, shape (n, J); 0 where there is no jump.
+
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site.
+        carriers : array_like of int, shape (n,)
+            Site of the carrier of each state.
+        network
+            The jumps.
+
+        Raises
+        ------
+        ModelError
+            If the occupations are those of another supercell.
+        """
         occ, c = np.ascontiguousarray(self._checked(occupations)), np.asarray(carriers, dtype=np.int64)
         result = np.zeros((len(occ), network.n_jumps))
         step = max(1, CHUNK // 4 // (network.n_jumps * max(1, self.clusters.table.partner.shape[1])))

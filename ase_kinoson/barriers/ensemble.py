@@ -70,12 +70,18 @@ class BarrierEnsemble:
     Attributes
     ----------
     members : tuple of BarrierModel
+        The models.
     scale : float
         Factor from the standard deviation of the members to the root mean square error of their mean, found on
-        test states that no member has seen; 1 where there were none.
+        test states that no member has seen, no unit; 1 where there were none.
     report : dict
         ``held_out`` and ``fast_jumps`` of the mean model as in :attr:`BarrierModel.report`, and ``reliability`` of
         the predicted errors.
+
+    Raises
+    ------
+    ModelError
+        If there are no members.
     """
 
     members: tuple[BarrierModel, ...]
@@ -104,10 +110,12 @@ class BarrierEnsemble:
 
         Parameters
         ----------
-        barriers, weights, seed, progress
+        barriers
             As in :meth:`BarrierModel.fit`.
         members
             Number of models, at least 2.
+        weights, seed, progress
+            As in :meth:`BarrierModel.fit`.
         **options
             As in :meth:`BarrierModel.fit`.
 
@@ -199,18 +207,37 @@ class BarrierEnsemble:
         return MeanEnergy(tuple(m.energy for m in self.members))
 
     def jump_energies(self, occupations: NDArray, carriers: ArrayLike) -> JumpEnergies:
-        """Mean barriers and energy changes of all jumps of states; see :meth:`BarrierModel.jump_energies`."""
+        """Mean barriers and energy changes of all jumps of states; see :meth:`BarrierModel.jump_energies`.
+
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site.
+        carriers : array_like of int, shape (n,)
+            Site of the carrier of each state.
+        """
         found = [m.jump_energies(occupations, carriers) for m in self.members]
         return JumpEnergies(np.mean([f.barrier for f in found], axis=0), np.mean([f.delta_e for f in found], axis=0))
 
     def predict(self, states: States) -> NDArray[np.float64]:
-        """Return the mean barriers of all jumps, eV, shape (n, J); ``inf`` where there is no jump."""
+        """Return the mean barriers of all jumps, eV, shape (n, J); ``inf`` where there is no jump.
+
+        Parameters
+        ----------
+        states
+            States on the supercell of the models.
+        """
         return self.predict_with_error(states)[0]
 
     def predict_with_error(self, states: States) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean barriers and their calibrated standard errors, eV, shape (n, J) each.
 
         The error is ``scale`` times the standard deviation of the members (0 where there is no jump).
+
+        Parameters
+        ----------
+        states
+            States on the supercell of the models.
         """
         found = np.array([m.predict(states) for m in self.members])
         finite = np.isfinite(found[0])
@@ -223,11 +250,23 @@ class BarrierEnsemble:
         return tuple(sorted({key for m in self.members for key in m.training_keys}))
 
     def on(self, cell: Supercell) -> BarrierEnsemble:
-        """Use the models on another supercell of the same lattice; its species may be a subset."""
+        """Use the models on another supercell of the same lattice; its species may be a subset.
+
+        Parameters
+        ----------
+        cell
+            The other supercell.
+        """
         return BarrierEnsemble(tuple(m.on(cell) for m in self.members), self.scale, self.report)
 
     def bind(self, network: JumpNetwork) -> BarrierEnsemble:
-        """Use the models with the same jumps at another lattice constant; see :meth:`BarrierModel.bind`."""
+        """Use the models with the same jumps at another lattice constant; see :meth:`BarrierModel.bind`.
+
+        Parameters
+        ----------
+        network
+            The jumps.
+        """
         return BarrierEnsemble(tuple(m.bind(network) for m in self.members), self.scale, self.report)
 
     @property
@@ -238,7 +277,13 @@ class BarrierEnsemble:
     # -- files ------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write ``path.safetensors`` (weights of all members) and ``path.json`` (all else)."""
+        """Write ``path.safetensors`` (weights of all members) and ``path.json`` (all else).
+
+        Parameters
+        ----------
+        path
+            Without ending; ``.json`` and ``.safetensors`` are taken off.
+        """
         parts = [m._parts() for m in self.members]
         arrays = {f"{k}.{name}": value for k, (_, own) in enumerate(parts) for name, value in own.items()}
         about = {"scale": self.scale, "report": self.report, "members": [a for a, _ in parts]}
@@ -246,7 +291,20 @@ class BarrierEnsemble:
 
     @classmethod
     def load(cls, path: str | Path, network: JumpNetwork | None = None) -> BarrierEnsemble:
-        """Read an ensemble; see :meth:`BarrierModel.load`."""
+        """Read an ensemble; see :meth:`BarrierModel.load`.
+
+        Parameters
+        ----------
+        path
+            File of :meth:`save`.
+        network
+            Jumps to bind the models to; default their own.
+
+        Raises
+        ------
+        ModelError
+            If the file is damaged or incomplete, or the models belong to other jumps.
+        """
         about, data = read_model(path, FORMAT, VERSION)
         arrays = load_tensors(data)
         members = []

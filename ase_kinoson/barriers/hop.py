@@ -103,6 +103,11 @@ class SaddleSettings:
         The moving atom's place at the saddle, as a fraction of the way between its two sites, must lie in this range.
     energy_tolerance
         The saddle may lie this much (eV) below an end before it is refused.
+
+    Raises
+    ------
+    BarrierError
+        If a setting is out of its range.
     """
 
     accuracy: float = 0.0005

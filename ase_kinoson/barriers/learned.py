@@ -222,7 +222,14 @@ class BarrierModel:
         Parameters
         ----------
         occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site.
         carriers : array_like of int, shape (n,)
+            Site of the carrier of each state.
+
+        Raises
+        ------
+        ModelError
+            If the occupations are those of another supercell.
         """
         occ, c = np.asarray(occupations), np.asarray(carriers, dtype=np.int64)
         if occ.ndim != 2 or occ.shape[1] != self.supercell.n_sites or c.shape != (len(occ),):
@@ -258,7 +265,13 @@ class BarrierModel:
         return self.kra.kra(occ, c) + 0.5 * delta, delta
 
     def predict(self, states: States) -> NDArray[np.float64]:
-        """Return the barriers of all jumps, eV, shape (n, J); ``inf`` where there is no jump."""
+        """Return the barriers of all jumps, eV, shape (n, J); ``inf`` where there is no jump.
+
+        Parameters
+        ----------
+        states
+            States on the supercell of the model.
+        """
         return self.on(states.supercell).jump_energies(states.occupations, states.carriers).barrier
 
     def on(self, cell: Supercell) -> BarrierModel:
@@ -266,6 +279,11 @@ class BarrierModel:
 
         The lattice constant may be another one: barriers depend on the arrangement of the atoms and on nothing else,
         jump vectors are those of the supercell.
+
+        Parameters
+        ----------
+        cell
+            The other supercell.
 
         Raises
         ------
@@ -294,7 +312,13 @@ class BarrierModel:
         )
 
     def bind(self, network: JumpNetwork) -> BarrierModel:
-        """Use the model with the same jumps at another lattice constant or of fewer species; leave others alone."""
+        """Use the model with the same jumps at another lattice constant or of fewer species; leave others alone.
+
+        Parameters
+        ----------
+        network
+            The jumps.
+        """
         cell = network.supercell
         if network.fingerprint == self.network.fingerprint and cell.species == self.species:
             return self
@@ -314,7 +338,18 @@ class BarrierModel:
         return CompositionRange.of(self)
 
     def with_precision(self, precision: str) -> BarrierModel:
-        """Evaluate the networks in ``"single"`` precision (the default, about 1e-6 eV) or in ``"double"``."""
+        """Evaluate the networks in ``"single"`` precision (the default, about 1e-6 eV) or in ``"double"``.
+
+        Parameters
+        ----------
+        precision
+            ``"single"`` or ``"double"``.
+
+        Raises
+        ------
+        ModelError
+            If the precision is another one.
+        """
         if precision not in PRECISIONS:
             raise ModelError(f"found precision={precision!r}; expected 'single' or 'double'; choose one")
         dtype = PRECISIONS[precision]
@@ -326,7 +361,13 @@ class BarrierModel:
     # -- files ------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write ``path.safetensors`` (weights) and ``path.json`` (all else that rebuilds the model)."""
+        """Write ``path.safetensors`` (weights) and ``path.json`` (all else that rebuilds the model).
+
+        Parameters
+        ----------
+        path
+            Without ending; ``.json`` and ``.safetensors`` are taken off.
+        """
         about, arrays = self._parts()
         write_model(path, {"format": FORMAT, "version": VERSION, **about}, save_tensors(arrays))
 

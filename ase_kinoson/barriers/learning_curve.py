@@ -107,7 +107,7 @@ def learning_curve(
     barriers
         As in :meth:`BarrierModel.fit`.
     sizes
-        Shares of the groups that are not held out, above 0 and at most 1.
+        Share of the groups that are not held out, above 0 and at most 1, of each fit; no unit.
     repeats
         Random choices of each part (a smaller part lies within the larger ones of the same repeat).
     test_fraction
@@ -123,6 +123,8 @@ def learning_curve(
     ------
     BarrierError
         If a size is not usable or there are too few groups.
+    ModelError
+        If an option is unknown.
     """
     shares = sorted({float(s) for s in sizes})
     if not shares or shares[0] <= 0 or shares[-1] > 1:

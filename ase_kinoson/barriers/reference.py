@@ -41,7 +41,9 @@ class Barriers:
     Attributes
     ----------
     states : States
+        The states.
     network : JumpNetwork
+        Their jumps.
     barrier, reverse_barrier : ndarray, shape (n_states, J)
         Forward and reverse barrier of the same path, eV; ``inf`` where there is no jump or it is rejected.
     energy_initial : ndarray, shape (n_states,)
@@ -120,8 +122,18 @@ class Barriers:
             eV; default from the two barriers.
         status : array_like of str, shape (n_states, J), optional
             Default ``"ok"`` where finite, ``"rejected"`` where not.
-        reasons, force_calls, fmax, settings, attempt_frequency, descents, wall_s
+        reasons, settings
             See the class.
+        force_calls : array_like of int, shape (n_states, J), optional
+            Default 0.
+        fmax : array_like, shape (n_states, J), optional
+            eV/Å; default NaN.
+        attempt_frequency : array_like, shape (n_states, J), optional
+            s⁻¹; see the class.
+        descents : array_like of str, shape (n_states, J), optional
+            See the class.
+        wall_s : array_like, shape (n_states, J), optional
+            s; see the class.
 
         Raises
         ------
@@ -298,6 +310,13 @@ class Barriers:
     def missing(self, occupations: NDArray, carriers: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Jumps of states that have no barrier for want of data, not because an end state is unstable.
 
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site.
+        carriers : array_like of int, shape (n,)
+            Site of the carrier of each state.
+
         Returns
         -------
         failed, not_computed : ndarray of bool, shape (n, J)
@@ -319,7 +338,7 @@ class Barriers:
         Returns
         -------
         dict
-            symbol → ``{"mean", "std", "n", "rejected"}``; mean and std are NaN without a valid jump.
+            Symbol → ``{"mean", "std", "n", "rejected"}``; mean and std (eV) are NaN without a valid jump.
         """
         table = {}
         for code, symbol in enumerate(self.states.supercell.species):
@@ -358,7 +377,9 @@ class Barriers:
         Parameters
         ----------
         occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site.
         carriers : array_like of int, shape (n,)
+            Site of the carrier of each state.
 
         Raises
         ------
@@ -381,6 +402,11 @@ class Barriers:
     def state_energies(self, occupations: NDArray) -> NDArray[np.float64]:
         """Relaxed energies of states, eV, shape (n_states,), looked up by their occupations.
 
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n_states, n_sites)
+            Species code of every site.
+
         Raises
         ------
         BarrierError
@@ -391,7 +417,15 @@ class Barriers:
         return self.energy_initial[self.rows(codes, carriers)]
 
     def jump_energies(self, occupations: NDArray, carriers: ArrayLike) -> JumpEnergies:
-        """Energies of all jumps of states of this set; see :class:`~ase_kinoson.barriers.source.BarrierSource`."""
+        """Energies of all jumps of states of this set; see :class:`~ase_kinoson.barriers.source.BarrierSource`.
+
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site.
+        carriers : array_like of int, shape (n,)
+            Site of the carrier of each state.
+        """
         rows = self.rows(occupations, carriers)
         own = None if self.attempt_frequency is None else self.attempt_frequency[rows]
         return JumpEnergies(self.barrier[rows], np.nan_to_num(self.delta_e[rows], nan=0.0), own)
@@ -425,6 +459,16 @@ class Barriers:
         """Join sets of the same jumps on the same supercell; weights keep their ratios within a part.
 
         Each part keeps the share of the weight that its number of states has; groups of different parts stay apart.
+
+        Parameters
+        ----------
+        parts
+            The sets.
+
+        Raises
+        ------
+        BarrierError
+            If there are no sets, or their supercells or jumps differ.
         """
         if not parts:
             raise BarrierError("found no barriers to join; expected at least one set; pass a non-empty list")

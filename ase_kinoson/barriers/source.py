@@ -36,12 +36,12 @@ class JumpEnergies:
 
     @property
     def kra(self) -> NDArray[np.float64]:
-        """Kinetically resolved activation K = Q − ΔE/2, eV: equal for a jump and its reverse."""
+        """Kinetically resolved activation K = Q − ΔE/2, eV, shape (n_states, J): equal for a jump and its reverse."""
         return self.barrier - 0.5 * self.delta_e
 
     @property
     def reverse_barrier(self) -> NDArray[np.float64]:
-        """Barrier of the jump back, eV."""
+        """Barrier of the jump back, eV, shape (n_states, J)."""
         return self.barrier - self.delta_e
 
 
@@ -60,7 +60,9 @@ class BarrierSource(Protocol):
         Parameters
         ----------
         occupations : ndarray of int, shape (n_states, n_sites)
+            Species code of every site.
         carriers : array_like of int, shape (n_states,)
+            Site of the carrier of each state.
         """
         ...
 
@@ -70,9 +72,23 @@ class EnergyModel(Protocol):
     """An energy of every occupation, local enough that exchanging two sites is cheap."""
 
     def energies(self, occupations: NDArray) -> NDArray[np.float64]:
-        """Return energies, eV, shape (n,), for occupations of shape (n, n_sites); the zero is common to all states."""
+        """Return energies, eV, shape (n,); the zero is common to all states.
+
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site.
+        """
         ...
 
     def swap_delta(self, occupations: NDArray, first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
-        """Return the energy change, eV, shape (n,), when each state exchanges the occupants of two sites."""
+        """Return the energy change, eV, shape (n,), when each state exchanges the occupants of two sites.
+
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site.
+        first, second : array_like of int, shape (n,)
+            The two sites of each state.
+        """
         ...

@@ -34,22 +34,22 @@ class TrainingBarriers(Protocol):
 
     @property
     def barrier(self) -> NDArray[np.float64]:
-        """Shape (n, J); ``inf`` where rejected."""
+        """Barriers, eV, shape (n, J); ``inf`` where rejected."""
         ...
 
     @property
     def delta_e(self) -> NDArray[np.float64]:
-        """Shape (n, J)."""
+        """Energy after minus energy before each jump, eV, shape (n, J)."""
         ...
 
     @property
     def energy_initial(self) -> NDArray[np.float64]:
-        """Shape (n,)."""
+        """Energies of the states, eV, shape (n,); NaN where unknown."""
         ...
 
     @property
     def valid(self) -> NDArray[np.bool_]:
-        """Shape (n, J)."""
+        """Which barriers count, shape (n, J)."""
         ...
 
 

@@ -41,12 +41,15 @@ class Alloy(Storable):
     cell : ndarray, shape (3, 3)
         Primitive lattice vectors of the average lattice (rows), Å.
     scaled_positions : ndarray, shape (n_basis, 3)
+        Places of the basis sites as fractions of the primitive lattice vectors.
     site_sublattice : ndarray of int, shape (n_basis,)
         Sublattice of every basis site.
     sublattices : tuple of Sublattice
+        Names and compositions.
     conventional : ndarray of int, shape (3, 3)
         Rows of the conventional cell in units of the primitive vectors.
     pbc : ndarray of bool, shape (3,)
+        Periodic directions.
     """
 
     cell: NDArray[np.float64]
@@ -112,12 +115,18 @@ class Alloy(Storable):
         atoms
             The parent crystal; its periodic directions count. Two-dimensional lattices have ``pbc=(1, 1, 0)``.
         composition
-            ``{"Cu": {"Cu": 0.5, "Ni": 0.5}}`` puts half Cu, half Ni on the sites that hold Cu. With an integer array
-            ``atoms.arrays["sublattice"]`` the keys are its values instead. Species not named stay as they are.
+            ``{"Cu": {"Cu": 0.5, "Ni": 0.5}}`` puts fractions of one half on the sites that hold Cu. With an integer
+            array ``atoms.arrays["sublattice"]`` the keys are its values instead. Species not named stay as they are.
         mobile
             Keys of the sublattices that carry the vacancy; default as in :meth:`from_structure`.
         symprec
             Tolerance for symmetry, Å.
+
+        Raises
+        ------
+        StructureError
+            If there is no crystal, the Atoms come from a disordered CIF, the composition names what no site carries, or
+            occupancies are none.
         """
         if "occupancy" in atoms.info:
             raise StructureError(
@@ -167,6 +176,14 @@ class Alloy(Storable):
         path
             CIF files go through pymatgen and keep partial occupancies; others go through ASE, and take ``composition``
             as in :meth:`from_atoms`.
+        composition, mobile, symprec
+            As in :meth:`from_atoms`.
+
+        Raises
+        ------
+        StructureError
+            If the file is missing or no structure can be read from it, or as in :meth:`from_structure` and
+            :meth:`from_atoms`.
         """
         path = Path(path)
         if not path.is_file():
@@ -269,6 +286,8 @@ class Alloy(Storable):
             A kind of site (``"octahedral"``, ``"tetrahedral"``; see :func:`find_interstitial_sites`), sites found by
             that function, a list of either, or scaled positions in the conventional cell, shape (n, 3). Symmetry
             copies are added.
+        name
+            Name of the new sublattice.
 
         Returns
         -------
@@ -378,8 +397,8 @@ class Alloy(Storable):
 
         Parameters
         ----------
-        size
-            One integer, three integers, or a 3×3 integer matrix whose rows are the new vectors.
+        size : array_like of int, shape (), (3,) or (3, 3)
+            One integer, three integers, or a matrix whose rows are the new vectors.
         of
             ``"conventional"`` (default) or ``"primitive"``: the cell that ``size`` multiplies.
         """

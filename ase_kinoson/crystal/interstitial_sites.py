@@ -52,7 +52,7 @@ class InterstitialSite:
         Kind, multiplicity in the standard conventional cell and Wyckoff letter as spglib gives them
         (``"octahedral 4b"``; the letter depends on the choice of origin).
     positions : ndarray, shape (n, 3)
-        Scaled positions of all copies in the conventional cell of the alloy.
+        All copies, as fractions of the conventional lattice vectors of the alloy.
     radius
         Distance to the nearest atom, Å.
     distances : ndarray, shape (coordination,)
@@ -80,7 +80,7 @@ class InterstitialSite:
 
     @property
     def position(self) -> NDArray[np.float64]:
-        """Scaled position of one copy in the conventional cell, shape (3,)."""
+        """One copy, as fractions of the conventional lattice vectors, shape (3,)."""
         return np.asarray(self.positions[0])
 
     def __str__(self) -> str:

@@ -35,7 +35,9 @@ class JumpNetwork(Storable):
     Attributes
     ----------
     supercell : Supercell
+        Where the sites are.
     exists : ndarray of bool, shape (n_basis, J)
+        False where a row is padded.
     target_basis : ndarray of int, shape (n_basis, J)
         Basis site of the target.
     target_cell : ndarray of int, shape (n_basis, J, 3)
@@ -187,12 +189,34 @@ class JumpNetwork(Storable):
                 )
 
     def restrict(self, classes: Sequence[int]) -> JumpNetwork:
-        """Keep only the jumps whose :attr:`jump_class` is listed."""
+        """Keep only the jumps whose :attr:`jump_class` is listed.
+
+        Parameters
+        ----------
+        classes
+            Classes to keep.
+
+        Raises
+        ------
+        StructureError
+            If no jump is left.
+        """
         chosen = np.isin(self.jump_class, np.asarray(classes)) & self.exists
         return self._from_rows(self.supercell, self.pairs, np.sort(self.pair_row[chosen]))
 
     def with_supercell(self, cell: Supercell) -> JumpNetwork:
-        """Return the same jumps on another supercell of the same alloy."""
+        """Return the same jumps on another supercell of the same alloy.
+
+        Parameters
+        ----------
+        cell
+            The other supercell.
+
+        Raises
+        ------
+        StructureError
+            If it belongs to another alloy.
+        """
         if cell.alloy != self.supercell.alloy:
             raise StructureError("the supercell belongs to another alloy; expected the same; build a new JumpNetwork")
         network = replace(self, supercell=cell)
@@ -242,7 +266,7 @@ class JumpNetwork(Storable):
 
     @cached_property
     def projector(self) -> NDArray[np.float64]:
-        """Projects Cartesian vectors onto the periodic directions, shape (3, 3); the identity in three dimensions."""
+        """Projects vectors onto the periodic directions, shape (3, 3), no unit; the identity in three dimensions."""
         vectors = self.supercell.cell[self.supercell.pbc]
         return vectors.T @ np.linalg.solve(vectors @ vectors.T, vectors)
 
@@ -278,18 +302,38 @@ class JumpNetwork(Storable):
     # -- acting on states -----------------------------------------------------------------------------------------
 
     def basis_of(self, carriers: ArrayLike) -> NDArray[np.int64]:
-        """Basis site of carriers, shape (n,)."""
+        """Basis site of carriers, shape (n,).
+
+        Parameters
+        ----------
+        carriers : array_like of int, shape (n,)
+            Site of the carrier of each state.
+        """
         return np.asarray(carriers) % self.supercell.alloy.n_basis
 
     def targets(self, carriers: ArrayLike) -> NDArray[np.int64]:
-        """Target sites of all jumps, shape (n, J); −1 where there is no jump."""
+        """Target sites of all jumps, shape (n, J); −1 where there is no jump.
+
+        Parameters
+        ----------
+        carriers : array_like of int, shape (n,)
+            Site of the carrier of each state.
+        """
         c = np.atleast_1d(np.asarray(carriers, dtype=np.int64))
         b = self.basis_of(c)
         sites = self.supercell.neighbors(c, self.target_basis[b], self.target_cell[b])
         return np.where(self.exists[b], sites, -1)
 
     def moving_species(self, occupations: NDArray, carriers: ArrayLike) -> NDArray[np.int64]:
-        """Species code of the atom that each jump moves, shape (n, J); −1 where there is no jump."""
+        """Species code of the atom that each jump moves, shape (n, J); −1 where there is no jump.
+
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site.
+        carriers : array_like of int, shape (n,)
+            Site of the carrier of each state.
+        """
         c = np.atleast_1d(np.asarray(carriers))
         t = self.targets(c)
         rows = np.arange(len(c))[:, None]
@@ -302,13 +346,21 @@ class JumpNetwork(Storable):
         Parameters
         ----------
         occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site.
         carriers : array_like of int, shape (n,)
+            Site of the carrier of each state.
         jumps : array_like of int, shape (n,)
+            Jump of each state.
 
         Returns
         -------
-        occupations, carriers
-            New arrays, same shapes.
+        occupations, carriers : ndarray of int, shapes (n, n_sites) and (n,)
+            New arrays.
+
+        Raises
+        ------
+        MappingError
+            If a jump does not exist.
         """
         c = np.asarray(carriers, dtype=np.int64)
         t = self.targets(c)[np.arange(len(c)), np.asarray(jumps)]

@@ -32,7 +32,9 @@ class States(Storable):
     Attributes
     ----------
     supercell : Supercell
+        Where the sites are.
     occupations : ndarray of int8, shape (n_states, n_sites)
+        Species code of every site; see :attr:`Supercell.species`.
     carriers : ndarray of int, shape (n_states,)
         Site of the carrier.
     weights : ndarray, shape (n_states,)
@@ -43,13 +45,18 @@ class States(Storable):
     ensemble : str
         One of ``ENSEMBLES``.
     temperature_K : float or None
-        Temperature of the ensemble.
+        Temperature of the ensemble, K.
     source : str
         How the states were made.
     model_energies : ndarray or None, shape (n_states,)
         Energies (eV) that the sampling used, for reweighting to other energies.
     report : mapping
         Diagnostics of the sampling (acceptance, autocorrelation, effective sample size ...).
+
+    Raises
+    ------
+    StatesError
+        If arrays do not have one entry per state, weights are negative or all zero, or the ensemble is unknown.
     """
 
     supercell: Supercell
@@ -89,7 +96,28 @@ class States(Storable):
         groups: ArrayLike | None = None,
         **about: Any,
     ) -> States:
-        """Check occupations and find their carriers; equal weights and separate groups unless given."""
+        """Check occupations and find their carriers; equal weights and separate groups unless given.
+
+        Parameters
+        ----------
+        supercell
+            Where the sites are.
+        occupations : array_like of int, shape (n, n_sites)
+            Species code of every site.
+        carriers : array_like of int, shape (n,), optional
+            Site of the carrier; default: found.
+        weights : array_like, shape (n,), optional
+            Normalised here; default: equal.
+        groups : array_like of int, shape (n,), optional
+            Default: every state is its own.
+        **about
+            ``ensemble``, ``temperature_K``, ``source``, ``model_energies`` and ``report``; see the class.
+
+        Raises
+        ------
+        MappingError
+            If an occupation does not fit the supercell or does not have exactly one carrier.
+        """
         codes = supercell.check_occupation(np.atleast_2d(np.asarray(occupations)))
         n = len(codes)
         if carriers is None:
@@ -107,7 +135,17 @@ class States(Storable):
 
     @classmethod
     def from_atoms(cls, supercell: Supercell, images: Sequence[Atoms], **about: Any) -> States:
-        """Map Atoms (relaxed or ideal) onto the supercell."""
+        """Map Atoms (relaxed or ideal) onto the supercell.
+
+        Parameters
+        ----------
+        supercell
+            Where the sites are.
+        images
+            One Atoms per state, in any order of atoms.
+        **about
+            As in :meth:`from_occupations`.
+        """
         return cls.from_occupations(supercell, [supercell.map_atoms(a).occupation for a in images], **about)
 
     def __len__(self) -> int:
@@ -134,7 +172,15 @@ class States(Storable):
         return (self[[i]] for i in range(len(self)))
 
     def with_weights(self, weights: ArrayLike, **report: Any) -> States:
-        """Return the same states with other weights (normalised here) and additions to the report."""
+        """Return the same states with other weights (normalised here) and additions to the report.
+
+        Parameters
+        ----------
+        weights : array_like, shape (n_states,)
+            Not negative.
+        **report
+            What to add to the report.
+        """
         w = np.asarray(weights, dtype=float)
         return replace(self, weights=w / w.sum(), report={**self.report, **report})
 
@@ -166,7 +212,13 @@ class States(Storable):
         return images
 
     def write(self, path: str | Path) -> None:
-        """Write an extended XYZ file that :meth:`read` and every ASE tool can read."""
+        """Write an extended XYZ file that :meth:`read` and every ASE tool can read.
+
+        Parameters
+        ----------
+        path
+            The file.
+        """
         images = self.to_atoms()
         about = {
             "ensemble": self.ensemble,
@@ -182,7 +234,20 @@ class States(Storable):
 
     @classmethod
     def read(cls, path: str | Path, supercell: Supercell) -> States:
-        """Read states from an extended XYZ file; atoms are mapped onto the sites of ``supercell``."""
+        """Read states from an extended XYZ file; atoms are mapped onto the sites of ``supercell``.
+
+        Parameters
+        ----------
+        path
+            The file.
+        supercell
+            Where the sites are.
+
+        Raises
+        ------
+        StatesError
+            If the file cannot be read, holds no states, or was written for another supercell.
+        """
         try:
             images = ase.io.read(path, index=":", format="extxyz")
         except Exception as error:

@@ -40,12 +40,12 @@ class Sublattice(Storable):
 
     @property
     def occupancy(self) -> float:
-        """Fraction of the sites that hold an atom."""
+        """Fraction of the sites that hold an atom, no unit."""
         return float(sum(x for _, x in self.composition))
 
     @property
     def vacant_fraction(self) -> float:
-        """Fraction of the sites that are empty on average."""
+        """Fraction of the sites that are empty on average, no unit."""
         empty = 1.0 - self.occupancy
         return empty if empty > 1e-6 and not self.interstitial else 0.0  # thirds do not sum to 1 exactly
 

@@ -27,6 +27,7 @@ class Supercell(Storable):
     Attributes
     ----------
     alloy : Alloy
+        The parent crystal.
     matrix : ndarray of int, shape (3, 3)
         Rows of the supercell in units of the primitive vectors.
     """
@@ -36,7 +37,22 @@ class Supercell(Storable):
 
     @classmethod
     def from_alloy(cls, alloy: Alloy, size: ArrayLike, *, of: str = "conventional") -> Supercell:
-        """See :meth:`Alloy.supercell`."""
+        """Build a supercell; see :meth:`Alloy.supercell`.
+
+        Parameters
+        ----------
+        alloy
+            The parent crystal.
+        size : array_like of int, shape (), (3,) or (3, 3)
+            As in :meth:`Alloy.supercell`.
+        of
+            As in :meth:`Alloy.supercell`.
+
+        Raises
+        ------
+        StructureError
+            If the size is none, or repeats a direction that is not periodic.
+        """
         given = np.asarray(size)
         if given.size and np.abs(given - np.rint(given)).max() > 1e-9:
             raise StructureError(f"found supercell size {given.tolist()}; expected integers; round them")
@@ -70,7 +86,7 @@ class Supercell(Storable):
 
     @cached_property
     def hermite(self) -> NDArray[np.int64]:
-        """Upper-triangular Hermite normal form of :attr:`matrix`: same lattice, unique cell coordinates."""
+        """Upper-triangular Hermite normal form of :attr:`matrix`, shape (3, 3): same lattice, unique coordinates."""
         h = [[int(v) for v in row] for row in self.matrix]
         for col in range(3):
             while any(h[row][col] for row in range(col + 1, 3)):
@@ -109,7 +125,13 @@ class Supercell(Storable):
         return self.alloy.species
 
     def cell_index(self, coordinates: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Number of the primitive cell at integer coordinates (any lattice image), shape (..., 3) → (...)."""
+        """Number of the primitive cell at integer coordinates (any lattice image), shape (..., 3) → (...).
+
+        Parameters
+        ----------
+        coordinates : ndarray of int, shape (..., 3)
+            In units of the primitive vectors.
+        """
         n = np.array(coordinates, dtype=np.int64)
         h = self.hermite
         index = np.zeros(n.shape[:-1], dtype=np.int64)
@@ -120,7 +142,13 @@ class Supercell(Storable):
         return index
 
     def cell_coordinates(self, index: ArrayLike) -> NDArray[np.int64]:
-        """Integer coordinates of primitive cells, shape (...) → (..., 3)."""
+        """Integer coordinates of primitive cells, shape (...) → (..., 3).
+
+        Parameters
+        ----------
+        index : array_like of int, shape (...)
+            Number of the cell.
+        """
         i = np.asarray(index, dtype=np.int64)
         h = self.hermite
         return np.stack([i // (h[1, 1] * h[2, 2]), (i // h[2, 2]) % h[1, 1], i % h[2, 2]], axis=-1)
@@ -145,7 +173,15 @@ class Supercell(Storable):
         return self.cell_index(start[:, None, :] + np.asarray(offsets)) * self.alloy.n_basis + np.asarray(basis)
 
     def translate(self, sites: ArrayLike, by: ArrayLike) -> NDArray[np.int64]:
-        """Translate sites by cell vectors; ``sites`` shape (...), ``by`` shape (..., 3)."""
+        """Translate sites by cell vectors; shape (...).
+
+        Parameters
+        ----------
+        sites : array_like of int, shape (...)
+            Sites.
+        by : array_like of int, shape (..., 3)
+            Cell vectors, in units of the primitive vectors.
+        """
         s = np.asarray(sites, dtype=np.int64)
         moved = self.cell_coordinates(s // self.alloy.n_basis) + np.asarray(by)
         return self.cell_index(moved) * self.alloy.n_basis + s % self.alloy.n_basis
@@ -162,7 +198,7 @@ class Supercell(Storable):
 
     @cached_property
     def mobile_sites(self) -> NDArray[np.int64]:
-        """Sites that the carrier visits."""
+        """Sites that the carrier visits, shape (n,)."""
         return np.flatnonzero(self.alloy.mobile_basis[self.basis_index])
 
     @cached_property
@@ -194,6 +230,11 @@ class Supercell(Storable):
 
         A vacancy takes one site of the mobile sublattices (of the largest one, where there are several); an
         interstitial network holds its one atom.
+
+        Raises
+        ------
+        StructureError
+            If a sublattice would hold no atom.
         """
         result: list[dict[str, int]] = []
         n_sites = np.bincount(self.sublattice, minlength=len(self.alloy.sublattices))
@@ -268,11 +309,22 @@ class Supercell(Storable):
         return map_atoms(self, atoms, tolerance=tolerance)
 
     def occupation_from_atoms(self, atoms: Atoms, *, tolerance: float | None = None) -> NDArray[np.int8]:
-        """Return only the occupation of :meth:`map_atoms`, shape (n_sites,)."""
+        """Return only the occupation of :meth:`map_atoms`, shape (n_sites,).
+
+        Parameters
+        ----------
+        atoms, tolerance
+            As in :meth:`map_atoms`.
+        """
         return self.map_atoms(atoms, tolerance=tolerance).occupation
 
     def find_carrier(self, occupation: ArrayLike) -> int:
-        """Site of the one carrier in an occupation, shape (n_sites,).
+        """Site of the one carrier in an occupation.
+
+        Parameters
+        ----------
+        occupation : array_like of int, shape (n_sites,)
+            Species code of every site.
 
         Raises
         ------
@@ -292,7 +344,18 @@ class Supercell(Storable):
         return int(found[0])
 
     def check_occupation(self, occupation: ArrayLike) -> NDArray[np.int8]:
-        """Check shape and codes of occupations, shape (..., n_sites); return them as int8."""
+        """Check shape and codes of occupations; return them as int8, shape (..., n_sites).
+
+        Parameters
+        ----------
+        occupation : array_like of int, shape (..., n_sites)
+            Species code of every site.
+
+        Raises
+        ------
+        MappingError
+            If shape or codes do not fit the supercell.
+        """
         codes = np.asarray(occupation)
         if codes.shape[-1:] != (self.n_sites,):
             raise MappingError(
@@ -307,7 +370,13 @@ class Supercell(Storable):
         return codes.astype(np.int8)
 
     def minimum_image(self, vectors: ArrayLike) -> NDArray[np.float64]:
-        """Shortest periodic images of vectors, Å, shape (..., 3)."""
+        """Shortest periodic images of vectors, Å, shape (..., 3).
+
+        Parameters
+        ----------
+        vectors : array_like, shape (..., 3)
+            Å.
+        """
         return minimum_image(self, np.asarray(vectors, dtype=float))
 
     # -- helpers --------------------------------------------------------------------------------------------------

@@ -96,7 +96,8 @@ def sample_with_calculator(
     sweeps
         Sweeps of the model before the first block.
     block_sweeps
-        Length of a block in sweeps; at least one attempt. Shorter blocks are accepted more often and move less.
+        Length of a block, a number of sweeps; at least one attempt. Shorter blocks are accepted more often and move
+        less.
     burn_in
         Blocks of each chain before the first state is kept.
     spacing
@@ -135,6 +136,11 @@ def sample_with_calculator(
     -----
     KinosonWarning
         If hardly a block is accepted, the energy still drifts, or relaxations failed.
+
+    Notes
+    -----
+    J. A. Christen and C. Fox, J. Comput. Graph. Stat. 14, 795 (2005); with blocks: L. D. Gelb, J. Chem. Phys. 118, 7747
+    (2003). How it works here: docs/sampling.md#delayed-acceptance-exact-at-any-error-of-the-model.
     """
     _check(n, n_chains, sweeps, block_sweeps, burn_in, spacing, ensemble)
     kT = thermal_energy(temperature_K)

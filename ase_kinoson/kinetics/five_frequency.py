@@ -17,11 +17,11 @@ __all__ = ["FiveFrequency"]
 
 @dataclass(frozen=True)
 class FiveFrequency:
-    """Five rates of vacancy jumps around one solute atom in fcc (A. D. Lidiard; A. D. Le Claire).
+    """Five rates of vacancy jumps around one solute atom in fcc.
 
-    The vacancy next to the solute has the Boltzmann factor w4/w3 of one far away, as detailed balance wants. The
-    rates are those at ``temperature_K``; they come from barriers Q = k_BT ln(ν/w), so that the model can stand
-    wherever barriers can.
+    The model of A. D. Lidiard and A. D. Le Claire. The vacancy next to the solute has the Boltzmann factor w4/w3 of one
+    far away, as detailed balance wants. The rates are those at ``temperature_K``; they come from barriers
+    Q = k_BT ln(ν/w), so that the model can stand wherever barriers can.
 
     Parameters
     ----------
@@ -34,6 +34,11 @@ class FiveFrequency:
         Temperature at which the rates hold, K.
     attempt_frequency : float
         ν, s⁻¹; the one that the barriers are used with.
+
+    Raises
+    ------
+    KinosonError
+        If a rate is negative or not finite, or w3, w4 or the attempt frequency is not positive.
 
     Notes
     -----
@@ -70,6 +75,11 @@ class FiveFrequency:
 
     def bind(self, network: JumpNetwork) -> _BoundFiveFrequency:
         """Attach the model to the nearest-neighbour jumps of an fcc crystal of two species.
+
+        Parameters
+        ----------
+        network
+            Its jumps.
 
         Raises
         ------

@@ -184,14 +184,33 @@ class KineticMonteCarlo:
     # -- jumping --------------------------------------------------------------------------------------------------
 
     def run(self, n_jumps: int, *, tick: Callable[[], Any] | None = None) -> None:
-        """Let every walker make ``n_jumps`` jumps; ``tick`` is called after each round."""
+        """Let every walker make ``n_jumps`` jumps.
+
+        Parameters
+        ----------
+        n_jumps
+            Jumps of each walker.
+        tick
+            Called without arguments after each round.
+
+        Raises
+        ------
+        StatesError
+            If a walker is in a state that no jump leaves.
+        """
         for _ in range(n_jumps):
             self._jump()
             if tick is not None:
                 tick()
 
     def burn_in(self, n_jumps: int, *, tick: Callable[[], Any] | None = None) -> None:
-        """Jump without measuring, then begin to measure from zero."""
+        """Jump without measuring, then begin to measure from zero.
+
+        Parameters
+        ----------
+        n_jumps, tick
+            As in :meth:`run`.
+        """
         self.run(n_jumps, tick=tick)
         self._forget()
         self.burned += n_jumps
@@ -273,7 +292,7 @@ class KineticMonteCarlo:
         return np.einsum("nks,kx,ky->nsxy", share, self._vectors, self._vectors, optimize=True) / max(1, self.n_jumps)
 
     def shares(self) -> NDArray[np.float64]:
-        """Share of each species in the jumps, shape (n_species,)."""
+        """Share of each species in the jumps, shape (n_species,), no unit."""
         return self._expected.reshape(-1, len(self.species)).sum(axis=0) / (self.n_walkers * max(1, self.n_jumps))
 
     def snapshot(self, states: States, **about: Any) -> States:
@@ -283,7 +302,7 @@ class KineticMonteCarlo:
         ----------
         states
             The states they started from: ensemble, and energies if these have some.
-        about
+        **about
             Other fields of :class:`States`.
         """
         gamma = np.asarray(self.rates(self.occupations, self.carriers)).sum(axis=1)
@@ -318,7 +337,13 @@ class KineticMonteCarlo:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write everything that a run needs to go on as if it had not been interrupted; never half a file."""
+        """Write everything that a run needs to go on as if it had not been interrupted; never half a file.
+
+        Parameters
+        ----------
+        path
+            The file.
+        """
         path = Path(path)
         about = {
             **self._about(),
@@ -340,6 +365,11 @@ class KineticMonteCarlo:
 
     def load(self, path: str | Path) -> None:
         """Go on from a file of :meth:`save`; this object must have been made with the same arguments.
+
+        Parameters
+        ----------
+        path
+            The file.
 
         Raises
         ------

@@ -51,7 +51,18 @@ class SpeciesRates:
     rates: Mapping[str, float]
 
     def bind(self, network: JumpNetwork) -> _BoundSpeciesRates:
-        """Attach the gas to a network of jumps."""
+        """Attach the gas to a network of jumps.
+
+        Parameters
+        ----------
+        network
+            The jumps.
+
+        Raises
+        ------
+        KinosonError
+            If the rates are not those of the mobile species, or one is negative.
+        """
         table = _by_code(self.rates, network, "rates")
         if not np.all(table[~np.isnan(table)] >= 0):
             raise KinosonError(f"found rates {dict(self.rates)}; expected numbers ≥ 0 in s⁻¹; correct them")
@@ -93,7 +104,13 @@ class RandomBarriers:
     cutoff: float | None = None
 
     def bind(self, network: JumpNetwork) -> _BoundRandomBarriers:
-        """Attach the landscape to a network of jumps."""
+        """Attach the landscape to a network of jumps.
+
+        Parameters
+        ----------
+        network
+            The jumps.
+        """
         return _BoundRandomBarriers(network, JumpEnvironment.build(network, cutoff=self.cutoff), self)
 
 
@@ -151,7 +168,18 @@ class PairBarriers:
     kra: Mapping[str, float]
 
     def bind(self, network: JumpNetwork) -> _BoundPairBarriers:
-        """Attach the model to a network of jumps."""
+        """Attach the model to a network of jumps.
+
+        Parameters
+        ----------
+        network
+            The jumps.
+
+        Raises
+        ------
+        KinosonError
+            If the barriers are not those of the mobile species.
+        """
         cell, energy = network.supercell, self.energy
         if getattr(energy, "supercell", cell) != cell and hasattr(energy, "on"):
             energy = energy.on(cell)
@@ -194,7 +222,18 @@ class SiteBarriers:
     saddle_energies: tuple[float, ...]
 
     def bind(self, network: JumpNetwork) -> _BoundSiteBarriers:
-        """Attach the model to a network of jumps."""
+        """Attach the model to a network of jumps.
+
+        Parameters
+        ----------
+        network
+            The jumps.
+
+        Raises
+        ------
+        KinosonError
+            If there is not one energy per class of sites and of jumps.
+        """
         alloy = network.supercell.alloy
         mobile = alloy.mobile_basis
         orbits = alloy.space_group.site_orbits()

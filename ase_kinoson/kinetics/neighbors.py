@@ -50,6 +50,10 @@ def draw_neighbors(
     ------
     StatesError
         If a state cannot be left, or lives on another supercell than the jumps.
+
+    Notes
+    -----
+    What they are for: docs/derivations.md#the-first-rung-on-reference-barriers.
     """
     if states.supercell != jumps.supercell:
         raise StatesError(
@@ -114,6 +118,10 @@ def compute_pairs(
         Of the states, then of the neighbours.
     neighbors : States
         For :func:`first_rung`.
+
+    Notes
+    -----
+    What they are for: docs/derivations.md#the-first-rung-on-reference-barriers.
     """
     first = compute_barriers(states, jumps, calculator, **options)
     neighbors = draw_neighbors(

@@ -90,6 +90,8 @@ def pool_states(
     ------
     StatesError
         If hardly any state is left at this temperature, or a set is no equilibrium sample as it was drawn.
+    KinosonError
+        If ``smallest_sample`` is not positive.
 
     Warns
     -----
@@ -99,6 +101,9 @@ def pool_states(
     Notes
     -----
     Weights are self-normalised, which biases averages by about one part in the effective sample size.
+
+    The equations are those of MBAR, M. R. Shirts and J. D. Chodera, J. Chem. Phys. 129, 124105 (2008); derivation:
+    docs/derivations.md#states-of-several-temperatures.
     """
     if len(sets) == 0:
         raise StatesError("found no states to pool; expected at least one set; sample or compute some first")

@@ -21,7 +21,15 @@ class RateSource(Protocol):
     """A model that gives rates directly, whatever the temperature (a lattice gas)."""
 
     def jump_rates(self, occupations: NDArray, carriers: ArrayLike) -> NDArray[np.float64]:
-        """Return rates, s⁻¹, shape (n_states, J), 0 where there is no jump."""
+        """Return rates, s⁻¹, shape (n_states, J), 0 where there is no jump.
+
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n_states, n_sites)
+            Species code of every site.
+        carriers : array_like of int, shape (n_states,)
+            Site of the carrier of each state.
+        """
         ...
 
 
@@ -67,6 +75,7 @@ class Rates:
     source
         A :class:`BarrierSource` or a lattice gas, bound to ``network``.
     network : JumpNetwork
+        The jumps.
     temperature_K : float or None
         May be None for lattice gases that give rates directly.
     attempt_frequency : float
@@ -88,6 +97,17 @@ class Rates:
         attempt_frequency: float = DEFAULT_ATTEMPT_FREQUENCY,
     ) -> Rates:
         """Bind a source to a network and check that they belong together.
+
+        Parameters
+        ----------
+        source
+            Barrier model, reference barriers or lattice gas.
+        network
+            The jumps.
+        temperature_K
+            K; not needed for a lattice gas of rates.
+        attempt_frequency
+            s⁻¹, where the source knows none.
 
         Raises
         ------
@@ -140,7 +160,15 @@ class Rates:
         return cls(source, network, temperature_K, attempt_frequency)
 
     def energies(self, occupations: NDArray, carriers: ArrayLike) -> JumpEnergies | None:
-        """Barriers and energy changes, or None for a lattice gas of rates."""
+        """Barriers and energy changes, or None for a lattice gas of rates.
+
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n_states, n_sites)
+            Species code of every site.
+        carriers : array_like of int, shape (n_states,)
+            Site of the carrier of each state.
+        """
         if isinstance(self.source, BarrierSource):
             return self.source.jump_energies(occupations, carriers)
         return None
@@ -163,6 +191,13 @@ class Rates:
         """Rates of all jumps and of their reverses, s⁻¹, shape (n_states, J) each.
 
         The reverse follows from detailed balance, W_back = W exp(ΔE/k_BT): it costs nothing more.
+
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n_states, n_sites)
+            Species code of every site.
+        carriers : array_like of int, shape (n_states,)
+            Site of the carrier of each state.
         """
         energies = self.energies(occupations, carriers)
         if energies is not None:
@@ -178,7 +213,13 @@ class Rates:
         return w, w  # a gas of rates whose states all have the same energy
 
     def state_energies(self, occupations: NDArray) -> NDArray[np.float64] | None:
-        """Energies of states, eV, shape (n_states,), with a common zero; None where the source has barriers only."""
+        """Energies of states, eV, shape (n_states,), with a common zero; None where the source has barriers only.
+
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n_states, n_sites)
+            Species code of every site.
+        """
         if hasattr(self.source, "state_energies"):
             return np.asarray(self.source.state_energies(occupations), dtype=float)
         if getattr(self.source, "energy", None) is not None:
@@ -186,7 +227,13 @@ class Rates:
         return np.zeros(len(occupations)) if hasattr(self.source, "energy") else None
 
     def log_weights(self, occupations: NDArray) -> NDArray[np.float64]:
-        """Logarithm of the equilibrium weights, −E/k_BT, shape (n_states,); 0 for gases without energies."""
+        """Logarithm of the equilibrium weights, −E/k_BT, shape (n_states,); 0 for gases without energies.
+
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n_states, n_sites)
+            Species code of every site.
+        """
         model = getattr(self.source, "energy", None)
         if model is None:
             return np.zeros(len(occupations))

@@ -45,9 +45,11 @@ class KmcTrajectory:
     Attributes
     ----------
     supercell : Supercell
+        Where the sites are.
     mechanism : str
         ``"vacancy"`` or ``"interstitial"``.
     symbols : tuple of str, length n_atoms
+        Species of the atoms.
     sites : ndarray of int, shape (n_atoms,)
         Where the atoms start.
     carrier : int
@@ -59,7 +61,9 @@ class KmcTrajectory:
     vectors : ndarray, shape (n_jumps, 3)
         By how much it is displaced, Å.
     jumps_per_frame : int
+        Jumps between two frames.
     temperature_K : float or None
+        K; None where rates do not depend on it.
     """
 
     supercell: Supercell
@@ -84,7 +88,18 @@ class KmcTrajectory:
         return np.concatenate([[0.0], self.times[self.jumps_per_frame - 1 :: self.jumps_per_frame]])
 
     def even_times(self, n_frames: int | None = None) -> NDArray[np.float64]:
-        """An even grid from the start to the last jump, s, shape (n_frames + 1,)."""
+        """An even grid from the start to the last jump, s, shape (n_frames + 1,).
+
+        Parameters
+        ----------
+        n_frames
+            Intervals; default as many as there are frames.
+
+        Raises
+        ------
+        KinosonError
+            If there is less than one interval.
+        """
         n = self.n_frames if n_frames is None else int(n_frames)
         if n < 1:
             raise KinosonError(f"found n_frames={n_frames}; expected at least 1; raise it")
@@ -102,6 +117,11 @@ class KmcTrajectory:
         -------
         ndarray, shape (n, n_atoms, 3)
             Å.
+
+        Raises
+        ------
+        KinosonError
+            If the times do not increase.
         """
         t = self.frame_times if times is None else np.asarray(times, dtype=float)
         if t.ndim != 1 or np.any(np.diff(t) < 0):
@@ -116,7 +136,7 @@ class KmcTrajectory:
 
         Parameters
         ----------
-        times
+        times : array_like, shape (n,), optional
             As in :meth:`displacements`.
 
         Returns
@@ -139,7 +159,15 @@ class KmcTrajectory:
         return images
 
     def write(self, path: str | Path, times: ArrayLike | None = None) -> None:
-        """Write frames as extended XYZ; see :meth:`to_atoms` for what they hold."""
+        """Write frames as extended XYZ; see :meth:`to_atoms` for what they hold.
+
+        Parameters
+        ----------
+        path
+            The file.
+        times : array_like, shape (n,), optional
+            As in :meth:`displacements`.
+        """
         images = self.to_atoms(times)
         if self.temperature_K is not None:
             for atoms in images:
@@ -157,18 +185,18 @@ class KmcTrajectory:
         n_frames
             Frames after the start; default :attr:`n_frames`.
 
+        Raises
+        ------
+        KinosonError
+            If the species does not move, or an atom moves by half the cell between two frames, so that the analyser
+            could not follow it.
+
         Notes
         -----
         ``DiffusionAnalyzer.from_structures(trajectory.to_structures("Cu"), "Cu", temperature_K,
         trajectory.time_step(), 1, smoothed=False)`` takes every other species for the framework and subtracts its
         mean displacement as drift. Where all species move it would subtract what is no drift, and with a single
         species it fails: hence the fixed framework. See :meth:`analyzer_input` for its units.
-
-        Raises
-        ------
-        KinosonError
-            If the species does not move, or an atom moves by half the cell between two frames, so that the analyser
-            could not follow it.
         """
         cell = self.supercell
         keep, framework = self._chosen(species)
@@ -203,6 +231,11 @@ class KmcTrajectory:
             As in :meth:`to_structures`.
         unit_s
             s.
+
+        Raises
+        ------
+        KinosonError
+            If the species is none that moves.
         """
         keep, framework = self._chosen(species)
         moved = self.displacements(self.even_times(n_frames))[:, keep]
@@ -219,7 +252,15 @@ class KmcTrajectory:
         }
 
     def time_step(self, n_frames: int | None = None, *, unit_s: float = FEMTOSECOND) -> float:
-        """Time between two frames of the even grid, in units of ``unit_s`` (default fs)."""
+        """Time between two frames of the even grid, in units of ``unit_s`` (default fs).
+
+        Parameters
+        ----------
+        n_frames
+            As in :meth:`even_times`.
+        unit_s
+            s.
+        """
         return float(self.even_times(n_frames)[1]) / unit_s
 
     def _chosen(self, species: str | None) -> tuple[NDArray[np.int64], bool]:

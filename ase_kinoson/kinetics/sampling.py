@@ -81,6 +81,12 @@ def sample_states(
     States
         With ``model_energies`` for Monte Carlo, and in ``report`` the rounding of the composition,
         acceptance, equilibration and autocorrelation.
+
+    Raises
+    ------
+    StatesError
+        If method or ensemble is unknown, there are no states to make, the jumps are those of another cell, or Monte
+        Carlo lacks a model or a temperature.
     """
     if method not in METHODS:
         raise StatesError(f"found method={method!r}; expected one of {METHODS}; choose one")

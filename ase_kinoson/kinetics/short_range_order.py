@@ -29,16 +29,22 @@ class ShortRangeOrder(Storable):
     Attributes
     ----------
     species : tuple of str
+        Order of the matrices.
     distances : ndarray, shape (n_shells,)
-        Å.
+        Of the shells, Å.
     alpha, error : ndarray, shape (n_shells, n_species, n_species)
-        Values and standard errors over groups of states (NaN where there is one group).
+        Values and standard errors over groups of states, no unit (NaN where there is one group).
     random : ndarray, shape (n_shells, n_species, n_species)
-        What decorations drawn at random have on average in this cell: −1/(n_atoms − 1) for unlike pairs on a single
-        sublattice.
+        What decorations drawn at random have on average in this cell, no unit: −1/(n_atoms − 1) for unlike pairs on a
+        single sublattice.
     carrier, carrier_error : ndarray, shape (n_shells, n_species), or None
-        The same for pairs of the vacancy and an atom, 1 − P_a/c_a; None without a vacancy.
+        The same for pairs of the vacancy and an atom, 1 − P_a/c_a, no unit; None without a vacancy.
     n_groups : int
+        Independent groups of states.
+
+    Notes
+    -----
+    J. M. Cowley, Phys. Rev. 77, 669 (1950), for a binary alloy; here for every pair of species.
     """
 
     species: tuple[str, ...]
@@ -51,7 +57,25 @@ class ShortRangeOrder(Storable):
     n_groups: int
 
     def pair(self, first: str, second: str, *, shell: int = 1) -> tuple[float, float]:
-        """Value and error of one pair of species in one shell (the nearest is 1)."""
+        """Value and error of one pair of species in one shell (the nearest is 1).
+
+        Parameters
+        ----------
+        first, second
+            Symbols.
+        shell
+            Which shell of neighbours; the nearest is 1.
+
+        Returns
+        -------
+        tuple of float
+            α and its standard error, no unit.
+
+        Raises
+        ------
+        StatesError
+            If a species is unknown or the shell was not measured.
+        """
         if not (first in self.species and second in self.species and 1 <= shell <= len(self.distances)):
             raise StatesError(
                 f"found the pair {first}-{second} in shell {shell}; expected species of {self.species} and a shell of "
@@ -82,10 +106,19 @@ def warren_cowley(states: States, *, n_shells: int = 3) -> ShortRangeOrder:
     n_shells
         Number of shells of neighbours.
 
+    Returns
+    -------
+    ShortRangeOrder
+        With values, errors and what random decorations have.
+
     Raises
     ------
     StatesError
         If a shell reaches from a site to its own periodic image.
+
+    Notes
+    -----
+    J. M. Cowley, Phys. Rev. 77, 669 (1950), for a binary alloy; here for every pair of species.
     """
     cell = states.supercell
     if n_shells < 1:

@@ -42,11 +42,21 @@ def reweight(states: States, reference_energies: ArrayLike, temperature_K: float
     States
         With new weights; ``report`` gains ``effective_sample_size`` and ``energy_difference_std_eV``.
 
+    Raises
+    ------
+    StatesError
+        If the states were not drawn with a model at this temperature, are weighted already, or have not one energy
+        each.
+
     Warns
     -----
     KinosonWarning
         If the effective sample size is below 30 % of the states or below 5, or no group of a quenched
         ensemble holds two states.
+
+    Notes
+    -----
+    Derivation: docs/derivations.md#states-drawn-with-another-energy.
     """
     kT = thermal_energy(temperature_K)
     reference = np.asarray(reference_energies, dtype=float)
@@ -183,6 +193,20 @@ def energy_drift(
         Species code of the atom that moves.
     n_bootstrap, seed
         Resamples of whole groups.
+
+    Returns
+    -------
+    EnergyDrift
+        The drift, no unit, with its error: in total and of each species.
+
+    Raises
+    ------
+    StatesError
+        If the arrays do not have one row per state and one shape.
+
+    Notes
+    -----
+    Derivation: docs/derivations.md#the-energy-drift-tells-equilibrium.
     """
     w = np.asarray(rates, dtype=float)
     change = np.asarray(delta_e, dtype=float)
@@ -237,6 +261,10 @@ def sample_drift(
         s⁻¹.
     n_bootstrap, seed
         Resamples of whole groups.
+
+    Notes
+    -----
+    Derivation: docs/derivations.md#the-energy-drift-tells-equilibrium.
     """
     rates = rates_from_barriers(barriers.barrier, temperature_K, attempt_frequency=attempt_frequency)
     change = np.nan_to_num(barriers.delta_e, nan=0.0)

@@ -57,6 +57,7 @@ class ActiveResult:
     target : str
         The one for which barriers were chosen.
     history : tuple of ActiveRound
+        What was known after each round.
     barriers : Barriers
         All that were computed; ``"not-computed"`` elsewhere.
     models : tuple
@@ -64,10 +65,11 @@ class ActiveResult:
     chosen : ndarray of int, shape (n, 2)
         State of the pool and jump (−1: all of the state), in the order of choice.
     probability : ndarray, shape (n,)
-        Of each choice among what was left.
+        Of each choice among what was left; no unit.
     reached : bool
         Whether the requested error was reached.
     settings : mapping
+        What is needed to repeat it.
     """
 
     diffusivity: Mapping[str, Quantity]
@@ -194,7 +196,7 @@ def active_barriers(
     vacancy_fraction
         As in :func:`transport`.
     costs
-        Force calls of a relaxed state and of a jump. Default: from ``training``.
+        Number of force calls, no unit, of a relaxed state and of a jump. Default: from ``training``.
     store, executor, settings
         As in :func:`compute_barriers`.
     seed
@@ -218,6 +220,11 @@ def active_barriers(
     KinosonWarning
         If the requested error is out of reach of this pool, its weights leave few effective states, one group of
         states carries much of the target, or searches failed.
+
+    Notes
+    -----
+    Estimator and choice: docs/derivations.md#chosen-barriers-unbiased, after D. Raj, J. Am. Stat. Assoc. 51, 269
+    (1956).
     """
     if choice not in CHOICES:
         raise KinosonError(f"found choice={choice!r}; expected one of {CHOICES}; choose one")

@@ -55,7 +55,18 @@ class CasmCoefficients:
         return tuple(f"{a},{b}" for i, a in enumerate(self.species) for b in self.species[i:])
 
     def unrolled(self, matrix: Quantity) -> Quantity:
-        """Upper triangle of a matrix in the order of :attr:`components`, value shape (n (n + 1)/2,)."""
+        """Upper triangle of a matrix in the order of :attr:`components`, value shape (n (n + 1)/2,).
+
+        Parameters
+        ----------
+        matrix
+            ``per_site`` or ``per_volume``, in any unit.
+
+        Returns
+        -------
+        Quantity, value shape (n (n + 1)/2,)
+            In the unit of the matrix.
+        """
         upper = np.triu_indices(len(self.species))
         return Quantity(np.asarray(matrix.value)[upper], np.asarray(matrix.error)[upper], matrix.unit, matrix.kind)
 
@@ -98,6 +109,11 @@ def casm_coefficients(result: Transport, *, vacancy_fraction: float | None = Non
     ------
     KinosonError
         If the mechanism is no vacancy, or c_v is no site fraction.
+
+    Notes
+    -----
+    A. Van der Ven, H.-C. Yu, G. Ceder and K. Thornton, Prog. Mater. Sci. 55, 61 (2010);
+    docs/exchange.md#phenomenological-coefficients-as-casm-defines-them.
     """
     network = network_of(result)
     if network.mechanism != "vacancy":

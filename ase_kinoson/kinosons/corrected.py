@@ -48,13 +48,14 @@ class Diagnosis:
 
 @dataclass(frozen=True, eq=False)
 class CorrectedTransport(Transport):
-    """Coefficients after the residual ladder.
+    """Coefficients after the residual ladder; see :class:`Transport` for the rest.
 
     Attributes
     ----------
     ladder : Ladder
         All rungs, the plain ladder beside them as a check, and what trajectories it took.
     diagnosis : Diagnosis
+        How much of the way from Λ[0] to the corrected value is whose.
     """
 
     ladder: Ladder | None = field(default=None, repr=False)
@@ -64,6 +65,11 @@ class CorrectedTransport(Transport):
         """Estimated part that is still missing below the chosen rung, relative to the value (≥ 0, NaN if unknown).
 
         0 where walkers went on: what their lags leave is warned of.
+
+        Parameters
+        ----------
+        name
+            ``"vacancy"`` (or ``"carrier"``), a species, or ``"tracer <species>"``.
         """
         assert self.ladder is not None
         if self.ladder.n_continued:

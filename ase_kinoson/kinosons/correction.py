@@ -85,6 +85,11 @@ def correct(
         If there are too few independent states.
     ModelError
         If the model does not belong to the jumps.
+
+    Notes
+    -----
+    Derivations: docs/derivations.md#the-residual-ladder, docs/derivations.md#slopes-of-mean-squared-displacements and
+    docs/derivations.md#the-ratio-estimate.
     """
     if result.states is None or result.averages is None or result.composition is None:
         raise KinosonError("found a result without its states; expected one made by transport(); evaluate it again")
@@ -100,7 +105,7 @@ def correct(
     if result.ensemble == "quenched" and "quenched" not in _kept(network):
         raise StatesError(
             "found a result of the quenched ensemble; expected the equilibrium one: atoms move along trajectories, and "
-            "frozen ones have no ladder; use the bound"
+            "frozen ones have no ladder; use the result as it is"
         )
     temperature_K = result.temperature_K
     rates = Rates.of(

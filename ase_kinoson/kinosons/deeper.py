@@ -106,6 +106,11 @@ def deepen(relaxation: Relaxation, states: States, *, progress: bool = False) ->
         If the relaxation has no rates, or is one jump deeper already.
     StatesError
         If the states live on another supercell.
+
+    Notes
+    -----
+    It is the first step of the ladder taken inside y: docs/derivations.md#the-residual-ladder,
+    docs/theory.md#relaxations.
     """
     network = relaxation.network
     if relaxation.rates is None or relaxation.scales is not None:

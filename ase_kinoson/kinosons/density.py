@@ -42,6 +42,7 @@ from ase_kinoson.kinosons.temperature_curves import (
 )
 from ase_kinoson.kinosons.temperature_models import TemperatureFits, fit_temperature_models
 from ase_kinoson.mson import Storable
+from ase_kinoson.palette import species_colors
 from ase_kinoson.units import thermal_energy
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class KinosonDensity(Storable):
     Attributes
     ----------
     temperature_K : float or None
+        K; None where rates do not depend on it.
     quantity : str
         Column of the kinoson table it is made of, for example ``"kinoson_vacancy"`` or ``"tracer_Cu"``.
     kinoson : ndarray, shape (n,)
@@ -70,6 +72,7 @@ class KinosonDensity(Storable):
     species : ndarray of str, shape (n,)
         Who jumps.
     state, group : ndarray of int, shape (n,)
+        State of each row, and the group of related states it belongs to.
     kind : str
         Kind of the coefficient.
     ensemble : str
@@ -82,6 +85,11 @@ class KinosonDensity(Storable):
         To which ``state`` points.
     network : JumpNetwork or None
         To which ``jump`` points; needed to ask for the neighbours of a jump.
+
+    Notes
+    -----
+    S. Chattopadhyay and D. R. Trinkle, Phys. Rev. Lett. 132, 186301 (2024); docs/theory.md#kinosons. The slope with
+    temperature: docs/derivations.md#the-activation-energy-is-a-mean-over-kinosons.
     """
 
     temperature_K: float | None
@@ -115,6 +123,11 @@ class KinosonDensity(Storable):
             ``"tracer_Cu"`` for Λ*_a.
         network
             Jumps of the result, to ask for the neighbours of a jump; default those of its relaxation.
+
+        Raises
+        ------
+        KinosonError
+            If the result has no such quantity.
         """
         table = result.kinosons
         default = "kinoson_vacancy" if "kinoson_vacancy" in table.columns else "kinoson_carrier"
@@ -147,7 +160,7 @@ class KinosonDensity(Storable):
 
     @property
     def contribution(self) -> NDArray[np.float64]:
-        """Weight times kinoson of each row, Å²/s; their sum is the coefficient."""
+        """Weight times kinoson of each row, Å²/s, shape (n,); their sum is the coefficient."""
         return self.weight * self.kinoson
 
     @property
@@ -156,17 +169,45 @@ class KinosonDensity(Storable):
         return float(self.contribution.sum())
 
     def over_barrier(self, bins: int | ArrayLike = 40) -> Histogram:
-        """Share of the coefficient against the barrier of the jump, eV."""
+        """Share of the coefficient against the barrier of the jump, eV.
+
+        Parameters
+        ----------
+        bins : int or array_like, shape (n + 1,)
+            Number of intervals, or their edges in eV.
+
+        Raises
+        ------
+        KinosonError
+            If the result has no barriers.
+        """
         self._need(self.barrier, "barriers")
         return self._histogram(self.barrier, bins, "barrier (eV)")
 
     def over_log_kinoson(self, bins: int | ArrayLike = 40) -> Histogram:
-        """Share of the coefficient against ln κ, κ in Å²/s."""
+        """Share of the coefficient against ln κ, κ in Å²/s.
+
+        Parameters
+        ----------
+        bins : int or array_like, shape (n + 1,)
+            Number of intervals, or their edges, no unit.
+        """
         with np.errstate(divide="ignore"):
             return self._histogram(np.log(self.kinoson), bins, "ln κ (κ in Å²/s)")
 
     def over_displacement(self, bins: int | ArrayLike = 40) -> Histogram:
-        """Share of the coefficient against |δx + Δy|, Å: how far a jump takes the carrier, relaxation included."""
+        """Share of the coefficient against |δx + Δy|, Å: how far a jump takes the carrier, relaxation included.
+
+        Parameters
+        ----------
+        bins : int or array_like, shape (n + 1,)
+            Number of intervals, or their edges in Å.
+
+        Raises
+        ------
+        KinosonError
+            If the density has no displacements.
+        """
         if self.displacement is None:
             raise KinosonError("found no displacements in this density; expected them; make it with from_result()")
         return self._histogram(self.displacement, bins, "|δx + Δy| of the carrier (Å)")
@@ -188,8 +229,13 @@ class KinosonDensity(Storable):
         cutoff
             Sites within this distance of either end of the jump, Å; default 1.05 times the shortest jump: the first
             shell.
-        bins
-            Intervals of the fraction; default one per number of atoms.
+        bins : int or array_like, shape (n + 1,)
+            Intervals of the fraction, or their edges; default one per number of atoms.
+
+        Raises
+        ------
+        KinosonError
+            If the species is unknown, or as :meth:`neighbours`.
         """
         names, counts = self.neighbours(cutoff=cutoff)
         if species not in names:
@@ -213,6 +259,11 @@ class KinosonDensity(Storable):
         -------
         species : tuple of str
         counts : ndarray of int, shape (n, n_species)
+
+        Raises
+        ------
+        KinosonError
+            If the density does not know its states and jumps.
         """
         if self.states is None or self.network is None or self.jump is None:
             raise KinosonError(
@@ -222,7 +273,7 @@ class KinosonDensity(Storable):
         return shell_counts(self.states, self.network, self.state, self.jump, cutoff=cutoff)
 
     def share_by_species(self) -> dict[str, Quantity]:
-        """Fraction of the coefficient carried by the jumps of each species, with error."""
+        """Fraction of the coefficient carried by the jumps of each species, no unit, with error."""
         own = sorted(set(self.species.tolist()))
         columns = [np.where(self.species == s, self.kinoson, 0.0) for s in own]
         values, boot = self.group_means(self.kinoson, *columns)
@@ -232,14 +283,26 @@ class KinosonDensity(Storable):
         return result
 
     def shares(self, fractions: Sequence[float] = (0.5, 0.9)) -> dict[float, float]:
-        """Smallest fraction of all jumps (weighted with their states) that carries each fraction of the coefficient."""
+        """Smallest fraction of all jumps (weighted with their states) that carries each fraction of the coefficient.
+
+        Parameters
+        ----------
+        fractions
+            Parts of the coefficient, above 0 and up to 1; no unit.
+        """
         order = np.argsort(-self.kinoson)
         carried = np.cumsum(self.contribution[order]) / self.total
         counted = np.cumsum(self.weight[order]) / self.weight.sum()
         return {f: float(counted[min(np.searchsorted(carried, f), len(counted) - 1)]) for f in fractions}
 
     def carrying(self, fractions: Sequence[float] = (0.5, 0.9)) -> dict[float, JumpCount]:
-        """How many jumps, the largest kinosons first, carry each fraction of the coefficient, with errors."""
+        """How many jumps, the largest kinosons first, carry each fraction of the coefficient, with errors.
+
+        Parameters
+        ----------
+        fractions
+            Parts of the coefficient, above 0 and up to 1; no unit.
+        """
         return carrying(self, fractions)
 
     def rank_classes(
@@ -252,7 +315,7 @@ class KinosonDensity(Storable):
         by
             ``"barrier"``: species and interval of the barrier; ``"neighbours"``: species and what surrounds the jump;
             ``"species"``.
-        bins
+        bins : int or array_like, shape (n + 1,)
             Intervals of the barrier, a number or edges in eV.
         cutoff
             As in :meth:`over_neighbours`.
@@ -262,13 +325,25 @@ class KinosonDensity(Storable):
         return rank(self, by, bins=bins, cutoff=cutoff)[:n]
 
     def top_jumps(self, n: int = 20) -> list[TopJump]:
-        """The n single jumps with the largest share of the coefficient, the weight of their states included."""
+        """The n single jumps with the largest share of the coefficient, the weight of their states included.
+
+        Parameters
+        ----------
+        n
+            How many.
+        """
         return largest(self, n)
 
     # -- temperature ----------------------------------------------------------------------------------------------
 
     def mean_barrier(self) -> Quantity:
-        """⟨Q⟩_κ, eV: the slope −∂ln Λ/∂β at fixed relaxation and fixed weights of the states."""
+        """⟨Q⟩_κ, eV: the slope −∂ln Λ/∂β at fixed relaxation and fixed weights of the states.
+
+        Raises
+        ------
+        KinosonError
+            If the result has no barriers.
+        """
         self._need(self.barrier, "barriers")
         values, boot = self.group_means(self.kinoson, self.kinoson * self._finite)
         return self._quantity(boot, lambda a, b: b / a, *values.T, unit="eV")
@@ -315,7 +390,23 @@ class KinosonDensity(Storable):
         return cumulant_models(self)
 
     def predict(self, temperatures_K: ArrayLike) -> NDArray[np.float64]:
-        """Return Λ(T) in Å²/s from the measured density itself, at fixed relaxation and fixed weights of the states."""
+        """Λ(T) from the measured density itself, at fixed relaxation and fixed weights of the states.
+
+        Parameters
+        ----------
+        temperatures_K : array_like, shape (n,)
+            K.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            Å²/s.
+
+        Raises
+        ------
+        KinosonError
+            If the result has no temperature.
+        """
         if self.temperature_K is None:
             raise KinosonError("found a result without temperature; expected one with barriers; use a barrier model")
         beta0 = 1.0 / thermal_energy(self.temperature_K)
@@ -358,7 +449,22 @@ class KinosonDensity(Storable):
     # -- picture --------------------------------------------------------------------------------------------------
 
     def plot(self, ax: Axes | None = None, *, over: str = "barrier", bins: int = 40) -> Axes:
-        """Draw the density, split by species; ``over`` is ``"barrier"``, ``"log_kinoson"`` or ``"displacement"``."""
+        """Draw the density, split by species.
+
+        Parameters
+        ----------
+        ax
+            Axes to draw on; default: new ones.
+        over
+            ``"barrier"``, ``"log_kinoson"`` or ``"displacement"``.
+        bins
+            Number of intervals.
+
+        Raises
+        ------
+        KinosonError
+            If ``over`` is something else, or the result does not have it.
+        """
         import matplotlib.pyplot as plt
 
         if over not in OVER:
@@ -367,8 +473,10 @@ class KinosonDensity(Storable):
         axes: Axes = plt.subplots()[1] if ax is None else ax
         base = np.zeros(len(histogram.edges) - 1)
         width = np.diff(histogram.edges)
+        colors = species_colors(histogram.shares)
         for s, share in histogram.shares.items():
-            axes.bar(histogram.edges[:-1], share / width, width, bottom=base, align="edge", label=s)
+            left = histogram.edges[:-1]
+            axes.bar(left, share / width, width, bottom=base, align="edge", label=s, color=colors[s])
             base = base + share / width
         axes.set_ylim(0.0, 1.05 * float(base.max()))  # bars of no height on top of others would be the limit
         axes.set_xlabel(histogram.label)

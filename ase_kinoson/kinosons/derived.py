@@ -199,15 +199,18 @@ def vacancy_wind(result: Transport) -> VacancyWind:
     -------
     VacancyWind
 
+    Raises
+    ------
+    KinosonError
+        If the result is that of an interstitial.
+
     Notes
     -----
     In a cell of N sites the factors differ from those of the infinite crystal by O(1/N), because tracer coefficients
     do: see :func:`~ase_kinoson.kinosons.finite_size.finite_size_corrected`.
 
-    Raises
-    ------
-    KinosonError
-        If the result is that of an interstitial.
+    J. R. Manning, Phys. Rev. B 4, 1111 (1971); the Onsager form as in A. R. Allnatt and A. B. Lidiard, Atomic Transport
+    in Solids, Cambridge University Press (1993).
     """
     own = scalars(result, what="the vacancy wind")
     make, kind, species = own.averages.quantity, own.kind, own.composition.species
@@ -252,6 +255,11 @@ def intrinsic_diffusivities(
     ------
     KinosonError
         If the alloy is no binary, the mechanism no vacancy, or φ not positive.
+
+    Notes
+    -----
+    A. R. Allnatt and A. B. Lidiard, Atomic Transport in Solids, Cambridge University Press (1993); in units:
+    docs/units.md#from-l-to-intrinsic-diffusivities-and-mobilities.
     """
     return interdiffusion(result, thermodynamic_factor).intrinsic
 
@@ -274,6 +282,11 @@ def interdiffusion(result: Transport, thermodynamic_factor: float | tuple[float,
     ------
     KinosonError
         If the alloy is no binary, the mechanism no vacancy, or φ not positive.
+
+    Notes
+    -----
+    L. S. Darken, Trans. AIME 175, 184 (1948); J. R. Manning, Phys. Rev. B 4, 1111 (1971); the Onsager form as in A. R.
+    Allnatt and A. B. Lidiard, Atomic Transport in Solids, Cambridge University Press (1993).
     """
     phi, error = _factor(thermodynamic_factor)
     own = scalars(result, what="interdiffusion")

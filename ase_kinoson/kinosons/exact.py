@@ -65,6 +65,11 @@ def exact_transport(
         Also solve for the tracers (as many times more states as a species has atoms).
     limit
         Largest number of states.
+
+    Notes
+    -----
+    D. R. Trinkle, Phys. Rev. Lett. 121, 235901 (2018): the minimum solves the Poisson equation of
+    docs/theory.md#the-variational-principle.
     """
     if jumps.supercell != cell:
         jumps = jumps.with_supercell(cell)

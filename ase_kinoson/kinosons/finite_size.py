@@ -110,6 +110,11 @@ def finite_size_corrected(result: Transport) -> Transport:
     Transport
         A corrected bound, and a corrected exact number of a cell, is an ``"estimate"``; other kinds stay.
 
+    Raises
+    ------
+    KinosonError
+        If the result is that of an interstitial, has no tracers or no states, or is corrected already.
+
     Notes
     -----
     Exact to order 1/N for a solute on its own and for atoms of equal rates; in a concentrated alloy the dependence of
@@ -119,10 +124,7 @@ def finite_size_corrected(result: Transport) -> Transport:
     depend on the shape of the cell; single components of the tensor of an elongated cell do, and are corrected as in a
     compact one.
 
-    Raises
-    ------
-    KinosonError
-        If the result is that of an interstitial, has no tracers or no states, or is corrected already.
+    Derivation: docs/derivations.md#tracers-in-a-periodic-cell.
     """
     own = scalars(result, what="a correction for the size of the cell")
     if own.averages.tracer is None or own.averages.tracer_bare is None:
@@ -187,6 +189,10 @@ def extrapolate(results: Sequence[Transport]) -> Extrapolation:
     ------
     KinosonError
         If there are fewer than two sizes or the results do not belong together.
+
+    Notes
+    -----
+    What goes as 1/N, and what does not: docs/theory.md#finite-cells.
     """
     found = list(results)
     sizes = _comparable(found)

@@ -60,6 +60,17 @@ def first_rung(
     -------
     CorrectedTransport
         Of kind ``"bound"`` where the evaluation of the states alone is one.
+
+    Raises
+    ------
+    StatesError
+        If states and neighbours do not belong together, or a neighbour was reached by a jump that the barriers forbid.
+    BarrierError
+        If barriers of the neighbours were not computed.
+
+    Notes
+    -----
+    Derivation: docs/derivations.md#the-first-rung-on-reference-barriers.
     """
     options: dict[str, Any] = {} if attempt_frequency is None else {"attempt_frequency": attempt_frequency}
     result = transport(

@@ -286,12 +286,16 @@ def carrying_jumps(result: Transport, fractions: Sequence[float] = (0.5, 0.9)) -
     result : Transport
         With a table of kinosons.
     fractions : sequence of float
-        Fractions of each coefficient, above 0 and up to 1.
+        Parts of each coefficient, above 0 and up to 1; no unit.
 
     Returns
     -------
     dict of str to dict of float to JumpCount
         By column of the kinoson table (``"kinoson_vacancy"``, ``"kinoson_Cu"``, ``"tracer_Cu"`` ...), then fraction.
+
+    Notes
+    -----
+    Definition and error: docs/derivations.md#shares-of-jumps-and-classes.
     """
     from ase_kinoson.kinosons.density import KinosonDensity
 

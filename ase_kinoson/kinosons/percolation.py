@@ -47,15 +47,15 @@ class ObstructedDiffusion:
     Attributes
     ----------
     blocked : ndarray, shape (n,)
-        Fraction of sites that are blocked.
+        Fraction of sites that are blocked, no unit.
     long_over_short : Quantity, value shape (n,)
-        Long-time over short-time diffusivity Λ/Λ[0]; 0 with error 0 where no arrangement percolates.
+        Long-time over short-time diffusivity Λ/Λ[0], no unit; 0 with error 0 where no arrangement percolates.
     long_over_free : Quantity, value shape (n,)
-        Long-time diffusivity over that without obstacles.
+        Long-time diffusivity over that without obstacles, no unit.
     percolating_share : Quantity, value shape (n,)
-        Share of open sites in clusters that wrap around the cell.
+        Share of open sites in clusters that wrap around the cell, no unit.
     wrapping_probability : Quantity, value shape (n,)
-        Share of arrangements that have one.
+        Share of arrangements that have one, no unit.
     bounds : mapping of int to Quantity, value shape (n,) each
         Λ[y]/Λ[0] from above for the best y that looks so many jumps ahead.
     n_sites, n_arrangements : int
@@ -112,6 +112,11 @@ class ObstructedDiffusion:
             Of the curve.
         ax
             Where to draw.
+
+        Raises
+        ------
+        KinosonError
+            If there is no such quantity.
         """
         from ase_kinoson.plotting import _axes
 
@@ -161,7 +166,7 @@ def obstructed_diffusion(
         Jumps between the mobile sites of a cell of any crystal; finite cells round the threshold off, so take 10⁴ sites
         or more.
     blocked : array_like, shape (n,)
-        Fractions of sites that are blocked, from 0 to below 1; rounded to whole sites.
+        Fraction of sites that are blocked, from 0 to below 1, no unit; rounded to whole sites.
     n_arrangements
         Random arrangements, the same orders of blocking for all fractions; errors come from resampling them.
     lookahead
@@ -175,6 +180,11 @@ def obstructed_diffusion(
     ------
     KinosonError
         If a fraction leaves no open site.
+
+    Notes
+    -----
+    Arrangements are solved exactly, as networks of resistors:
+    docs/derivations.md#frozen-surroundings-are-a-network-of-resistors.
     """
     graph = SiteGraph.of(jumps)
     given = np.atleast_1d(np.asarray(blocked, dtype=float))
@@ -232,13 +242,14 @@ class PercolationThreshold:
     Attributes
     ----------
     open_fraction : Quantity
-        Fraction of open sites above which an infinite lattice percolates.
+        Fraction of open sites above which an infinite lattice percolates, no unit.
     sizes : tuple of int
         Cells along each periodic direction.
     n_sites : tuple of int
         Sites of these cells.
     thresholds : tuple of ndarray, shape (n_samples, d) each
-        Fraction of open sites at which each sample first wraps around the cell, along each of its periodic vectors.
+        Fraction of open sites, no unit, at which each sample first wraps around the cell, along each of its periodic
+        vectors.
     """
 
     open_fraction: Quantity
@@ -248,7 +259,7 @@ class PercolationThreshold:
 
     @property
     def blocked_fraction(self) -> Quantity:
-        """Fraction of blocked sites above which long-range diffusion ends."""
+        """Fraction of blocked sites above which long-range diffusion ends, no unit."""
         q = self.open_fraction
         return Quantity(1.0 - float(q.value), q.error, q.unit, q.kind)
 
@@ -266,13 +277,30 @@ class PercolationThreshold:
         }
 
     def wrapping_probability(self, open_fraction: ArrayLike) -> NDArray[np.float64]:
-        """Share of samples whose kinosons do not all vanish: they wrap along any direction; shape (n_sizes, n)."""
+        """Share of samples whose kinosons do not all vanish: they wrap along any direction.
+
+        Parameters
+        ----------
+        open_fraction : array_like, shape (n,)
+            Fraction of open sites, no unit.
+
+        Returns
+        -------
+        ndarray, shape (n_sizes, n)
+            No unit.
+        """
         p = np.atleast_1d(np.asarray(open_fraction, dtype=float))
         first = [np.sort(t.min(axis=1)) for t in self.thresholds]
         return np.array([np.searchsorted(t, p, side="right") / len(t) for t in first])
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
-        """Wrapping probability of every size against the open fraction, with the threshold and its error."""
+        """Wrapping probability of every size against the open fraction, with the threshold and its error.
+
+        Parameters
+        ----------
+        ax
+            Axes to draw on; default: new ones.
+        """
         from ase_kinoson.plotting import PALETTE, _axes
 
         axes = _axes(ax)
@@ -321,6 +349,15 @@ def percolation_threshold(
         Of the error; equal seeds give equal samples.
     progress
         Show a progress bar.
+
+    Raises
+    ------
+    KinosonError
+        If there are fewer than two sizes or samples, or the jumps do not connect the cells.
+
+    Notes
+    -----
+    Samples: M. E. J. Newman and R. M. Ziff, Phys. Rev. Lett. 85, 4104 (2000). Checks: docs/percolation.md#thresholds.
     """
     alloy = jumps.supercell.alloy
     if sizes is None:

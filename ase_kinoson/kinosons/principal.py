@@ -45,7 +45,7 @@ class PrincipalAxes:
         Axes whose diffusivities are equal within two standard errors. Within a group of two or three the axes are
         arbitrary (any perpendicular choice serves as well); they are laid along Cartesian axes as well as can be.
     group_errors : tuple of float
-        Standard error of the mean diffusivity of each group.
+        Standard error of the mean diffusivity of each group, in the unit of the tensor.
     closed : tuple of int
         Axes along which nothing moves.
     """
@@ -70,7 +70,7 @@ class PrincipalAxes:
 
     @property
     def anisotropy(self) -> float:
-        """Largest over smallest diffusivity; inf where nothing moves along one axis."""
+        """Largest over smallest diffusivity, no unit; inf where nothing moves along one axis."""
         values = np.asarray(self.diffusivities.value)
         return float(values[0] / values[-1]) if not self.closed else np.inf if self.n_open else np.nan
 
@@ -116,7 +116,8 @@ def principal_axes(
     Parameters
     ----------
     tensor : Transport, Quantity or array_like, value shape (3, 3)
-        A result, of which the tensor of the carrier or of ``species`` is taken with its resamples; or a tensor.
+        A result, of which the tensor of the carrier or of ``species`` is taken with its resamples; or a tensor in any
+        unit.
     species
         With a Transport: the tracer of this species.
     lattice : array_like, shape (3, 3), optional
@@ -134,6 +135,8 @@ def principal_axes(
     Notes
     -----
     Errors are of first order: δD_i = e_i·δD·e_i, and axis e_i turns towards e_j by (e_i·δD·e_j)/(D_i − D_j).
+
+    This is the perturbation theory of a symmetric matrix; see also docs/interstitials.md#anisotropy.
     """
     if isinstance(tensor, Transport):
         quantity, rows, own = _of_transport(tensor, species)

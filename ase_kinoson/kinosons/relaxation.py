@@ -51,7 +51,9 @@ class Relaxation:
     Attributes
     ----------
     network : JumpNetwork
+        The jumps.
     environment : CarrierEnvironment
+        Sites around the carrier that the network v sees.
     field : Module or None
         The network v (:class:`EquivariantField`, or a linear :class:`ClusterField`); None: v = 0.
     lookahead : int
@@ -63,7 +65,13 @@ class Relaxation:
     report : dict
         How it was trained and what it reached.
     scales : ndarray, shape (n_species,), or None
-        Factors θ of one jump more, y + θ r̄, for each species; see :func:`~ase_kinoson.kinosons.deeper.deepen`.
+        Factors θ of one jump more, y + θ r̄, for each species, no unit; see
+        :func:`~ase_kinoson.kinosons.deeper.deepen`.
+
+    Raises
+    ------
+    KinosonError
+        If the look-ahead is not 0 to 2, has no model rates, or there is neither a network nor a look-ahead.
     """
 
     network: JumpNetwork
@@ -129,6 +137,11 @@ class Relaxation:
             around the carrier; ``"scaled-bias"``: no v and no gates, a factor per species and kind of path.
         seed
             Of the initial weights.
+
+        Raises
+        ------
+        KinosonError
+            If form or closure is unknown, or the class refuses the combination.
         """
         if closure not in CLOSURES:
             raise KinosonError(f"found closure={closure!r}; expected one of {CLOSURES}; choose one")
@@ -173,13 +186,26 @@ class Relaxation:
         return next((p.dtype for p in self.parameters()), torch.float32)
 
     def to(self, dtype: torch.dtype) -> Relaxation:
-        """Return a copy with another floating-point type."""
+        """Return a copy with another floating-point type.
+
+        Parameters
+        ----------
+        dtype
+            For example ``torch.float32``.
+        """
         net = None if self.field is None else copy.deepcopy(self.field).to(dtype)
         factors = None if self.closure is None else copy.deepcopy(self.closure).to(dtype)
         return replace(self, field=net, closure=factors, report=dict(self.report), _balls={}, _around={})
 
     def on(self, network: JumpNetwork, rates: Rates | None) -> Relaxation:
         """Use the relaxation with the same jumps on another supercell, and with other rates.
+
+        Parameters
+        ----------
+        network
+            The jumps there.
+        rates
+            Model rates on them; None where the relaxation has no look-ahead.
 
         Raises
         ------
@@ -234,7 +260,18 @@ class Relaxation:
         return moved
 
     def check(self, network: JumpNetwork) -> None:
-        """Raise :class:`ModelError` if this relaxation does not belong to the jumps."""
+        """Raise :class:`ModelError` if this relaxation does not belong to the jumps.
+
+        Parameters
+        ----------
+        network
+            The jumps.
+
+        Raises
+        ------
+        ModelError
+            If it does not.
+        """
         own = self.network
         if own.fingerprint != network.fingerprint or own.supercell.species != network.supercell.species:
             raise ModelError(
@@ -250,7 +287,13 @@ class Relaxation:
         return self.lookahead == 2 and self.closure is None and self.field is not None
 
     def ball(self, basis_site: int) -> Ball:
-        """Tables of the states around a carrier on ``basis_site``, built once."""
+        """Tables of the states around a carrier on ``basis_site``, built once.
+
+        Parameters
+        ----------
+        basis_site
+            Basis index of the site of the carrier.
+        """
         key = (int(basis_site), self.dtype)
         if key not in self._balls:
             self._balls[key] = Ball.build(
@@ -264,7 +307,17 @@ class Relaxation:
         return self._balls[key]
 
     def inner_rates(self, basis_site: int, occupations: NDArray, carriers: ArrayLike) -> InnerRates:
-        """Model rates of the states whose jumps the look-ahead needs, shape (n, n_inner, J)."""
+        """Model rates of the states whose jumps the look-ahead needs, shape (n, n_inner, J).
+
+        Parameters
+        ----------
+        basis_site
+            Basis index of the site on which all carriers are.
+        occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site.
+        carriers : array_like of int, shape (n,)
+            Site of the carrier of each state.
+        """
         stencil = self.ball(basis_site).stencil
         if self.rates is None or self.lookahead == 0:
             return InnerRates.none(len(occupations), self.network.n_jumps)
@@ -275,7 +328,15 @@ class Relaxation:
         return InnerRates(forward, backward)
 
     def paths(self, ball: Ball, inner: InnerRates) -> Paths | None:
-        """Weights of the paths that are followed; None for ``lookahead=0``."""
+        """Weights of the paths that are followed; None for ``lookahead=0``.
+
+        Parameters
+        ----------
+        ball
+            Sites and jumps around the carrier.
+        inner
+            What :meth:`inner_rates` gave.
+        """
         return Paths.of(ball.stencil, self.network, inner, jumps=self.lookahead, dtype=self.dtype)
 
     def ball_fields(self, ball: Ball, codes: Tensor, paths: Paths | None) -> Tensor:
@@ -341,21 +402,47 @@ class Relaxation:
         return y.view(n, first, n_window, 3)
 
     def relaxed_jumps(self, basis_site: int, occupations: NDArray, carriers: ArrayLike) -> RelaxedJumps:
-        """Relaxed displacements of all jumps of states whose carriers are on ``basis_site``."""
+        """Relaxed displacements of all jumps of states whose carriers are on ``basis_site``.
+
+        Parameters
+        ----------
+        basis_site
+            Basis index of the site on which all carriers are.
+        occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site.
+        carriers : array_like of int, shape (n,)
+            Site of the carrier of each state.
+        """
         c = np.asarray(carriers, dtype=np.int64)
         if self.scales is not None:
             return deeper_jumps(self, basis_site, occupations, c)
         return self.plain_jumps(basis_site, occupations, c)
 
     def surroundings(self, basis_site: int) -> Surroundings:
-        """Sites that one jump more has to do with, listed once."""
+        """Sites that one jump more has to do with, listed once.
+
+        Parameters
+        ----------
+        basis_site
+            Basis index of the site of the carrier.
+        """
         if basis_site not in self._around:
             self._around[basis_site] = Surroundings.build(self, basis_site)
         return self._around[basis_site]
 
     @torch.no_grad()
     def plain_jumps(self, basis_site: int, occupations: NDArray, carriers: ArrayLike) -> RelaxedJumps:
-        """:meth:`relaxed_jumps` without the jump more of :attr:`scales`."""
+        """:meth:`relaxed_jumps` without the jump more of :attr:`scales`.
+
+        Parameters
+        ----------
+        basis_site
+            Basis index of the site on which all carriers are.
+        occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site.
+        carriers : array_like of int, shape (n,)
+            Site of the carrier of each state.
+        """
         ball = self.ball(basis_site)
         stencil = ball.stencil
         c = np.asarray(carriers, dtype=np.int64)
@@ -394,7 +481,13 @@ class Relaxation:
     # -- files ----------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write ``path.safetensors`` (weights) and ``path.json`` (the rest), each in one step."""
+        """Write ``path.safetensors`` (weights) and ``path.json`` (the rest), each in one step.
+
+        Parameters
+        ----------
+        path
+            Without ending; ``.json`` and ``.safetensors`` are taken off.
+        """
         about = {
             "format": FORMAT,
             "version": VERSION,

@@ -38,28 +38,33 @@ class Transport(Storable):
     species : tuple of str
         Mobile species, the order of all matrices.
     temperature_K : float or None
+        K; None where rates do not depend on it.
     vacancy_diffusivity : Quantity
-        D_v = Λ_vv (for an interstitial: its diffusivity).
+        D_v = Λ_vv (for an interstitial: its diffusivity), m²/s.
     vacancy_diffusivity_tensor : Quantity, value shape (3, 3)
+        The same by Cartesian direction, m²/s.
     tracer_diffusivity : dict of Quantity
-        D*_a = (c_v / x_a) Λ*_a of each species.
+        D*_a = (c_v / x_a) Λ*_a of each species, m²/s.
     tracer_diffusivity_tensor : dict of Quantity, value shape (3, 3) each
+        The same by Cartesian direction, m²/s.
     onsager_matrix : Quantity, value shape (n, n)
-        L_ab = c_v Λ_ab / (Ω k_BT); its diagonal is a bound. None without a temperature.
+        L_ab = c_v Λ_ab / (Ω k_BT), 1/(m J s) in three dimensions; its diagonal is a bound. None without a temperature.
     lambda_matrix : Quantity, value shape (n, n)
         Λ_ab per carrier, Å²/s.
     correlation_factor : dict of Quantity
-        Tracer correlation factors f_a = Λ*_a[y] / Λ*_a[0].
+        Tracer correlation factors f_a = Λ*_a[y] / Λ*_a[0], no unit.
     collective_correlation_factor : dict of Quantity
-        Λ_qq[y] / Λ_qq[0] for ``"vacancy"`` and each species.
+        Λ_qq[y] / Λ_qq[0] for ``"vacancy"`` and each species, no unit.
     kinosons : KinosonTable
+        Every jump of every state with its weight, barrier and contributions.
     drift : EnergyDrift or None
         Energy drift of the states; zero in equilibrium.
     ensemble : str
+        That of the states: ``"equilibrium"``, ``"quenched"`` or ``"random"``.
     effective_sample_size : float
         Kish's 1/Σw² of the weights of the states.
     contribution_sample_size : float
-        The same of what independent groups of states contribute to D_v: it sees the tail that carries diffusion.
+        The same number of what independent groups of states contribute to D_v: it sees the tail that carries diffusion.
     largest_share : float
         Largest share of one group in D_v.
     n_states, n_barriers, n_rejected : int
@@ -67,16 +72,21 @@ class Transport(Storable):
     vacancy_fraction : float or None
         c_v at this temperature.
     vacancy_fraction_error : float
-        Its standard error, which the errors of D* and L_ab hold; in ratios of them it cancels.
+        Standard error of the site fraction, which the errors of D* and L_ab hold; in ratios of them it cancels.
     vacancy_fraction_source : str
         Where it comes from.
     settings : mapping
         What is needed to repeat the evaluation.
+    states : States or None
+        The states it is an average over.
+    relaxation : Relaxation or None
+        The relaxation y; None means y = 0. It is not stored in JSON.
     averages : Averages or None
         The averages behind the coefficients and their resamples.
     composition : Composition or None
         Species and their fractions.
     network : JumpNetwork or None
+        The jumps.
     """
 
     not_stored: ClassVar[tuple[str, ...]] = ("relaxation",)
@@ -158,6 +168,11 @@ class Transport(Storable):
     @classmethod
     def from_dict(cls, d: Mapping[str, Any]) -> Self:
         """Undo :meth:`as_dict`.
+
+        Parameters
+        ----------
+        d
+            What :meth:`as_dict` gave, also after JSON.
 
         Raises
         ------

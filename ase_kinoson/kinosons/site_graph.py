@@ -159,7 +159,8 @@ class SiteGraph:
     def _adjacency(self, bonds: NDArray[np.bool_], values: NDArray | None = None) -> sp.csr_array:
         ends = np.concatenate([[0], np.cumsum(bonds.sum(axis=1))])
         weight = np.ones(ends[-1]) if values is None else values[bonds].astype(float)
-        return sp.csr_array((weight, self.targets[bonds], ends), shape=(len(self), len(self)))
+        columns, ends = self.targets[bonds].astype(np.int32), ends.astype(np.int32)  # all that SciPy 1.13 knows here
+        return sp.csr_array((weight, columns, ends), shape=(len(self), len(self)))
 
     def _towards_roots(self, adjacency: sp.csr_array) -> NDArray[np.int64]:
         n = len(self)

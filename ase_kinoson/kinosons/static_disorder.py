@@ -50,13 +50,13 @@ class StaticTransport(Transport):
     Attributes
     ----------
     short_time_diffusivity : Quantity
-        Λ with y = 0.
+        Λ with y = 0, m²/s.
     percolating_diffusivity : Quantity
-        Of a carrier that starts in a cluster that wraps around the cell; NaN where there is none.
+        Of a carrier that starts in a cluster that wraps around the cell, m²/s; NaN where there is none.
     percolating_share : Quantity
-        Weight of the positions in such clusters.
+        Weight of the positions in such clusters, 0 to 1; no unit.
     wrapping_probability : Quantity
-        Share of arrangements that have such a cluster.
+        Share of arrangements that have such a cluster; no unit.
     n_arrangements : int
         Different arrangements that were solved.
     """
@@ -130,6 +130,11 @@ def static_transport(
     ModelError
         If the rates break detailed balance, or clusters of sites that no jump connects have unequal sites and no
         energies that tell how they weigh.
+
+    Notes
+    -----
+    Derivation: docs/derivations.md#frozen-surroundings-are-a-network-of-resistors; see also J. W. Haus and K. W. Kehr,
+    Phys. Rep. 150, 263 (1987).
     """
     rates, temperature_K = rates_of_states(
         states, jumps, source, temperature_K=temperature_K, attempt_frequency=attempt_frequency

@@ -209,6 +209,11 @@ def fit_temperature_models(results: Sequence[Transport], *, quantity: str | None
     ------
     KinosonError
         If there are fewer than two temperatures or the coefficient is unknown.
+
+    Notes
+    -----
+    What the models assume: docs/temperature.md#a-series; slopes:
+    docs/derivations.md#the-activation-energy-is-a-mean-over-kinosons.
     """
     from ase_kinoson.kinosons.density import KinosonDensity
 
@@ -294,6 +299,15 @@ def compare_slopes(results: Sequence[Transport], *, quantity: str | None = None)
         One per pair of neighbouring temperatures. A difference beyond its error says that the temperatures are far
         apart, the relaxation is not near its optimum, or the states are no equilibrium sample; only one that is not
         small against the errors of the two matters to them.
+
+    Raises
+    ------
+    KinosonError
+        If there are fewer than two different temperatures.
+
+    Notes
+    -----
+    Derivation: docs/derivations.md#the-activation-energy-is-a-mean-over-kinosons.
     """
     from ase_kinoson.kinosons.density import KinosonDensity
 

@@ -97,8 +97,8 @@ def train_relaxation(
     epochs, closure_epochs, batch_size, learning_rate
         Adam with a one-cycle schedule: first ``closure_epochs`` of the factors of paths, then ``epochs`` of all.
     refresh
-        Share of the training states that fresh Monte Carlo states replace after each epoch of the network. Only for
-        states of the equilibrium ensemble whose energies the model knows.
+        Share of the training states (no unit) that fresh Monte Carlo states replace after each epoch of the network.
+        Only for states of the equilibrium ensemble whose energies the model knows.
     patience
         Stop a phase after so many epochs without a better validation loss; default: go through all of them.
     ridge
@@ -125,6 +125,10 @@ def train_relaxation(
         If the states are no equilibrium states of the model, or too few.
     ModelError
         If model, jumps and ``start`` do not belong together.
+
+    Notes
+    -----
+    Derivation of the fields and of the Galerkin equations: docs/derivations.md#fields-that-look-one-or-two-jumps-ahead.
     """
     if jumps.supercell != cell:
         jumps = jumps.with_supercell(cell)
@@ -236,6 +240,8 @@ def fine_tune(
     ------
     ModelError
         If the relaxation was deepened already.
+    StatesError
+        If there are fewer than five independent groups of states.
     """
     if relaxation.scales is not None:
         raise ModelError(

@@ -38,7 +38,7 @@ CHECKPOINT_SECONDS = 60.0
 
 @dataclass(frozen=True, eq=False)
 class KmcTransport(Transport):
-    """Transport coefficients from trajectories, with the ladder of lags they come from.
+    """Transport coefficients from trajectories, with their ladder of lags; see :class:`Transport` for the rest.
 
     Keys of the ladders are ``"vacancy"`` (or ``"carrier"``), each species, and ``"tracer <species>"``.
 
@@ -142,6 +142,11 @@ def run_kmc(
         If the states are of an ensemble that trajectories do not keep, or a state has no jump.
     KinosonError
         If the checkpoint belongs to another run.
+
+    Notes
+    -----
+    Residence-time algorithm: A. B. Bortz, M. H. Kalos and J. L. Lebowitz, J. Comput. Phys. 17, 10 (1975). Slopes at a
+    lag: docs/derivations.md#slopes-of-mean-squared-displacements.
     """
     if n_jumps < 1 or n_walkers < 2 or burn_in < 0:
         raise KinosonError(

@@ -65,6 +65,11 @@ def transport(
         If states and jumps do not belong together.
     BarrierError
         If a state has no barriers.
+
+    Notes
+    -----
+    D. R. Trinkle, Phys. Rev. Lett. 121, 235901 (2018); docs/theory.md#the-variational-principle. Why reference barriers
+    and y of a model still give a bound: docs/derivations.md#the-bound-on-reference-barriers.
     """
     rates, temperature_K = rates_of_states(
         states, jumps, barriers, temperature_K=temperature_K, attempt_frequency=attempt_frequency

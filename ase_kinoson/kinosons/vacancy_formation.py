@@ -194,6 +194,10 @@ class VacancyFormation:
         Whether the energies are those of a calculator.
     modelled : bool
         Whether arrangements of a calculator were drawn with another energy.
+
+    Notes
+    -----
+    Formula: docs/derivations.md#vacancies-of-an-alloy-excess-potentials-not-full-ones.
     """
 
     samples: tuple[VacancySamples, ...]
@@ -217,43 +221,97 @@ class VacancyFormation:
 
     @property
     def composition(self) -> dict[str, float]:
-        """Fraction of each species among the atoms of the cell."""
+        """Fraction of each species among the atoms of the cell, no unit."""
         return {s: n / self.samples[0].supercell.n_sites for s, n in self.samples[0].counts.items()}
 
     @property
     def temperatures_K(self) -> tuple[float, ...]:
-        """Temperatures of the equilibrium ensemble, rising; empty for the random one, which holds for all."""
+        """Temperatures of the equilibrium ensemble, K, rising; empty for the random one, which holds for all."""
         return tuple(sorted(s.temperature_K for s in self.samples if s.temperature_K is not None))
 
     def at(self, temperature_K: float) -> Quantity:
-        """Site fraction of vacancies c_v at a temperature (K)."""
+        """Site fraction of vacancies c_v at a temperature, no unit.
+
+        Parameters
+        ----------
+        temperature_K
+            K; of the equilibrium ensemble one of :attr:`temperatures_K`.
+
+        Raises
+        ------
+        KinosonError
+            If the equilibrium ensemble was not sampled at this temperature.
+        """
         found = self._at(temperature_K)
         return self._with_entropy(found.fraction)
 
     def by_species(self, temperature_K: float) -> dict[str, Quantity]:
-        """c_v as the atoms of each species alone tell it; in equilibrium equal up to errors and order 1/N."""
+        """c_v as the atoms of each species alone tell it; in equilibrium equal up to errors and order 1/N.
+
+        Parameters
+        ----------
+        temperature_K
+            K; of the equilibrium ensemble one of :attr:`temperatures_K`.
+
+        Raises
+        ------
+        KinosonError
+            If the equilibrium ensemble was not sampled at this temperature.
+        """
         found = self._at(temperature_K)
         return {s: self._with_entropy(found.fractions[:, a]) for a, s in enumerate(self.species)}
 
     def site_preference(self, temperature_K: float) -> dict[str, Quantity]:
-        """Share of the vacancies that atoms of each species leave, over the fraction of the species."""
+        """Share of the vacancies that atoms of each species leave, over the fraction of the species.
+
+        Parameters
+        ----------
+        temperature_K
+            K; of the equilibrium ensemble one of :attr:`temperatures_K`.
+
+        Raises
+        ------
+        KinosonError
+            If the equilibrium ensemble was not sampled at this temperature.
+        """
         found = self._at(temperature_K)
         return {
             s: _quantity(found.fractions[:, a] / found.fraction, "1", CALCULATED) for a, s in enumerate(self.species)
         }
 
     def chemical_potentials(self, temperature_K: float) -> dict[str, Quantity]:
-        """Excess chemical potentials, eV: the full ones less k_BT ln x_a, from the zero of the energies."""
+        """Excess chemical potentials, eV: the full ones less k_BT ln x_a, from the zero of the energies.
+
+        Parameters
+        ----------
+        temperature_K
+            K; of the equilibrium ensemble one of :attr:`temperatures_K`.
+
+        Raises
+        ------
+        KinosonError
+            If the equilibrium ensemble was not sampled at this temperature.
+        """
         found = self._at(temperature_K)
         return {s: _quantity(found.mu[:, a], "eV", CALCULATED) for a, s in enumerate(self.species)}
 
     def formation_energies(self, temperature_K: float) -> dict[str, dict[str, Any]]:
         """Formation free energies G_i (without entropy of vibrations) by the species of the atom that leaves.
 
+        Parameters
+        ----------
+        temperature_K
+            K; of the equilibrium ensemble one of :attr:`temperatures_K`.
+
         Returns
         -------
         dict
             For each species ``mean`` (a Quantity), ``std`` (over sites) and ``n``, eV.
+
+        Raises
+        ------
+        KinosonError
+            If the equilibrium ensemble was not sampled at this temperature.
         """
         found = self._at(temperature_K)
         table = {}
@@ -268,12 +326,34 @@ class VacancyFormation:
         return table
 
     def effective_number(self, temperature_K: float) -> float:
-        """Kish's number of sites that carry the average of exp(−G/k_BT): 1 where one site is all."""
+        """Kish's number of sites that carry the average of exp(−G/k_BT): 1 where one site is all; no unit.
+
+        Parameters
+        ----------
+        temperature_K
+            K; of the equilibrium ensemble one of :attr:`temperatures_K`.
+
+        Raises
+        ------
+        KinosonError
+            If the equilibrium ensemble was not sampled at this temperature.
+        """
         found = self._at(temperature_K)
         return found.effective
 
     def effective_energy(self, temperature_K: float) -> Quantity:
-        """−k_BT ln c_v, eV: the free energy that a crystal of equal sites would need for the same c_v."""
+        """−k_BT ln c_v, eV: the free energy that a crystal of equal sites would need for the same c_v.
+
+        Parameters
+        ----------
+        temperature_K
+            K; of the equilibrium ensemble one of :attr:`temperatures_K`.
+
+        Raises
+        ------
+        KinosonError
+            If the equilibrium ensemble was not sampled at this temperature.
+        """
         c = self.at(temperature_K)
         kT = thermal_energy(temperature_K)
         return Quantity(-kT * float(np.log(float(c))), kT * float(c.error) / float(c), "eV", CALCULATED)
@@ -345,7 +425,13 @@ class VacancyFormation:
         return said
 
     def as_dict(self, temperatures_K: Sequence[float] | None = None) -> dict[str, Any]:
-        """Every number with unit, error and kind, at the given (default: the sampled) temperatures."""
+        """Every number with unit, error and kind, at some temperatures.
+
+        Parameters
+        ----------
+        temperatures_K
+            K; default: the sampled ones.
+        """
         chosen = self.temperatures_K if temperatures_K is None else tuple(temperatures_K)
         return {
             "ensemble": self.ensemble,

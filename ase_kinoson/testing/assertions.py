@@ -35,11 +35,12 @@ def assert_well_formed(source: BarrierSource, states: States) -> float:
     source : BarrierSource
         Bound to the jumps of the states.
     states : States
+        States on the supercell of the jumps.
 
     Returns
     -------
     float
-        Number of faults, 0.
+        Number of faults, 0; no unit.
 
     Raises
     ------
@@ -61,6 +62,7 @@ def assert_reproducible(source: BarrierSource, states: States, *, tolerance: flo
     source : BarrierSource
         Bound to the jumps of the states.
     states : States
+        States on the supercell of the jumps.
     tolerance
         eV.
 
@@ -93,6 +95,7 @@ def assert_symmetric(source: BarrierSource, states: States, *, tolerance: float 
     source : BarrierSource
         Bound to the jumps of the states.
     states : States
+        States on the supercell of the jumps.
     tolerance
         eV.
 
@@ -125,6 +128,7 @@ def assert_translation_invariant(source: BarrierSource, states: States, *, toler
     source : BarrierSource
         Bound to the jumps of the states.
     states : States
+        States on the supercell of the jumps.
     tolerance
         eV.
 
@@ -157,6 +161,7 @@ def assert_reverse_consistent(source: BarrierSource, states: States, *, toleranc
     source : BarrierSource
         Bound to the jumps of the states.
     states : States
+        States on the supercell of the jumps.
     tolerance
         eV.
 
@@ -189,6 +194,7 @@ def assert_detailed_balance(source: BarrierSource, states: States, *, tolerance:
     source : BarrierSource
         Bound to the jumps of the states.
     states : States
+        States on the supercell of the jumps.
     tolerance
         eV.
 
@@ -223,6 +229,7 @@ def assert_saddles_above_ends(source: BarrierSource, states: States) -> float:
     source : BarrierSource
         Bound to the jumps of the states.
     states : States
+        States on the supercell of the jumps.
 
     Returns
     -------
@@ -248,8 +255,9 @@ def assert_frequencies_match(source: BarrierSource, states: States, *, tolerance
     source : BarrierSource
         Bound to the jumps of the states.
     states : States
+        States on the supercell of the jumps.
     tolerance
-        Relative.
+        Relative, no unit.
 
     Returns
     -------
@@ -273,7 +281,9 @@ def assert_swaps_consistent(energy: EnergyModel, states: States, *, tolerance: f
     Parameters
     ----------
     energy : EnergyModel
+        With ``energies`` and ``swap_delta``.
     states : States
+        States on the supercell of the jumps.
     tolerance
         eV.
     seed
@@ -373,6 +383,7 @@ def assert_relabelling_invariant(
     make
         ``make(network, names)`` builds the model with every parameter of species ``s`` given to ``names[s]``.
     states : States
+        States on the supercell of the jumps.
     names : mapping of str to str
         New symbols, best in another alphabetical order.
     network : JumpNetwork

@@ -21,6 +21,11 @@ __all__ = ["enumerable_cell", "relabelled", "repeated", "symmetry_operations"]
 def symmetry_operations(cell: Supercell) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Space-group operations that map a supercell onto itself.
 
+    Parameters
+    ----------
+    cell
+        The supercell.
+
     Returns
     -------
     list of (image, rotation)
@@ -71,6 +76,7 @@ def relabelled(network: JumpNetwork, names: Mapping[str, str]) -> JumpNetwork:
     Parameters
     ----------
     network : JumpNetwork
+        The jumps.
     names : mapping of str to str
         New symbol of each species that gets one; two species must not get the same.
 
@@ -96,6 +102,7 @@ def enumerable_cell(network: JumpNetwork, *, limit: int = 3000) -> tuple[JumpNet
     Parameters
     ----------
     network : JumpNetwork
+        The jumps, on a cell of any size.
     limit : int
         Largest number of states; species are left out until there are so few.
 

@@ -63,6 +63,7 @@ def bound_to(model: Any, network: JumpNetwork) -> BarrierSource:
     model
         A barrier model or a lattice gas. One that gives rates only is expressed as barriers, k_BT ln(ν/W) at 1000 K.
     network : JumpNetwork
+        The jumps.
 
     Raises
     ------
@@ -107,7 +108,15 @@ def malformations(source: BarrierSource, states: States) -> list[str]:
 
 
 def reproducibility_defect(source: BarrierSource, states: States) -> float:
-    """Largest change of a barrier, eV, when the states are asked for again, in another order and one by one."""
+    """Largest change of a barrier, eV, when the states are asked for again, in another order and one by one.
+
+    Parameters
+    ----------
+    source
+        Barriers, bound to the jumps of the states.
+    states
+        States on the supercell of these jumps.
+    """
     occ, c = states.occupations, states.carriers
     first = source.jump_energies(occ, c).barrier
     again = source.jump_energies(occ, c).barrier
@@ -117,7 +126,15 @@ def reproducibility_defect(source: BarrierSource, states: States) -> float:
 
 
 def symmetry_defect(source: BarrierSource, states: States) -> float:
-    """Largest change of a barrier or ΔE, eV, when state and jump are turned by an operation of the supercell."""
+    """Largest change of a barrier or ΔE, eV, when state and jump are turned by an operation of the supercell.
+
+    Parameters
+    ----------
+    source
+        Barriers, bound to the jumps of the states.
+    states
+        States on the supercell of these jumps.
+    """
     network = source.network
     here = source.jump_energies(states.occupations, states.carriers)
     basis = network.basis_of(states.carriers)
@@ -138,7 +155,15 @@ def symmetry_defect(source: BarrierSource, states: States) -> float:
 
 
 def translation_defect(source: BarrierSource, states: States) -> float:
-    """Largest change of a barrier or ΔE, eV, when a state is shifted by lattice vectors of the parent crystal."""
+    """Largest change of a barrier or ΔE, eV, when a state is shifted by lattice vectors of the parent crystal.
+
+    Parameters
+    ----------
+    source
+        Barriers, bound to the jumps of the states.
+    states
+        States on the supercell of these jumps.
+    """
     cell = states.supercell
     here = source.jump_energies(states.occupations, states.carriers)
     worst = 0.0
@@ -155,6 +180,13 @@ def reverse_defect(source: BarrierSource, states: States) -> float:
     """Largest difference, eV, of K between a jump and its reverse, or of ΔE from antisymmetry.
 
     A jump that is rejected in one direction only counts as infinite.
+
+    Parameters
+    ----------
+    source
+        Barriers, bound to the jumps of the states.
+    states
+        States on the supercell of these jumps.
     """
     worst = 0.0
     for here, there, _, _ in _there_and_back(source, states):
@@ -163,7 +195,15 @@ def reverse_defect(source: BarrierSource, states: States) -> float:
 
 
 def frequency_defect(source: BarrierSource, states: States) -> float:
-    """Largest relative difference of the attempt frequency between a jump and its reverse; 0 where none is given."""
+    """Largest relative difference of the attempt frequency between a jump and its reverse; 0 where none is given.
+
+    Parameters
+    ----------
+    source
+        Barriers, bound to the jumps of the states.
+    states
+        States on the supercell of these jumps.
+    """
     worst = 0.0
     for here, there, _, _ in _there_and_back(source, states):
         if (here.attempt_frequency is None) != (there.attempt_frequency is None):
@@ -178,6 +218,13 @@ def detailed_balance_defect(source: BarrierSource, states: States) -> float:
     """Largest difference, eV, of the energy at the saddle, E + Q, seen from the two ends of a jump.
 
     With E the energies that weigh the states, π ∝ exp(−E/k_BT): π W is then the same there and back.
+
+    Parameters
+    ----------
+    source
+        Barriers, bound to the jumps of the states.
+    states
+        States on the supercell of these jumps.
 
     Raises
     ------
@@ -198,7 +245,15 @@ def detailed_balance_defect(source: BarrierSource, states: States) -> float:
 
 
 def saddle_defect(source: BarrierSource, states: States) -> float:
-    """How far, eV, the lowest saddle lies below the higher end of its jump; negative where all lie above."""
+    """How far, eV, the lowest saddle lies below the higher end of its jump; negative where all lie above.
+
+    Parameters
+    ----------
+    source
+        Barriers, bound to the jumps of the states.
+    states
+        States on the supercell of these jumps.
+    """
     found = source.jump_energies(states.occupations, states.carriers)
     open_ = np.isfinite(found.barrier)
     return float((np.maximum(found.delta_e, 0.0) - found.barrier)[open_].max(initial=-np.inf))
@@ -208,6 +263,17 @@ def swap_defect(energy: Any, states: States, *, n_swaps: int = 40, seed: int = 0
     """Largest difference, eV, between ``swap_delta`` and the difference of ``energies``, over random exchanges.
 
     Sites of one sublattice trade their occupants, as Monte Carlo does; a quarter of the exchanges take the carrier.
+
+    Parameters
+    ----------
+    energy
+        An energy model: ``energies`` and ``swap_delta``.
+    states
+        States on its supercell.
+    n_swaps
+        Exchanges to try, in all.
+    seed
+        Equal seeds give equal exchanges.
     """
     cell = states.supercell
     rng = np.random.default_rng(seed)
@@ -227,12 +293,31 @@ def loop_defect(source: BarrierSource, *, n_loops: int = 24, seed: int = 0) -> f
 
     A loop is a ring of jumps of the carrier, repeated until every atom is back on its site. Kolmogorov's criterion: the
     products of the rates around a loop are the same in both directions.
+
+    Parameters
+    ----------
+    source
+        Barriers, bound to the jumps on which the loops are made.
+    n_loops
+        Loops to try.
+    seed
+        Equal seeds give equal loops.
     """
     return float(np.abs(loop_sums(source, n_loops, seed)[0]).max(initial=0.0))
 
 
 def energy_loop_defect(source: BarrierSource, *, n_loops: int = 24, seed: int = 0) -> float:
-    """Largest |Σ ΔE|, eV, over the closed loops of :func:`loop_defect`: 0 if ΔE comes from a function of the state."""
+    """Largest |Σ ΔE|, eV, over the closed loops of :func:`loop_defect`: 0 if ΔE comes from a function of the state.
+
+    Parameters
+    ----------
+    source
+        Barriers, bound to the jumps on which the loops are made.
+    n_loops
+        Loops to try.
+    seed
+        Equal seeds give equal loops.
+    """
     return float(np.abs(loop_sums(source, n_loops, seed)[1]).max(initial=0.0))
 
 
@@ -272,6 +357,7 @@ def relabelling_defect(
     make
         ``make(network, names)`` builds the model with every parameter of species ``s`` given to ``names[s]``.
     states : States
+        States on the supercell of the jumps.
     names : mapping of str to str
         New symbol of each species, such as ``{"Ag": "Cu", "Cu": "Ag"}``: best one that changes the alphabetical order.
     network : JumpNetwork

@@ -31,11 +31,13 @@ class Check:
     Attributes
     ----------
     name : str
+        What is asserted.
     passed : bool or None
         None if it was not run.
     value : float or None
         The largest defect, in ``unit``; None without a number.
     unit : str
+        Of ``value``.
     message : str
         Why it failed or was not run; empty otherwise.
     """
@@ -54,6 +56,7 @@ class ModelCheck:
     Attributes
     ----------
     checks : tuple of Check
+        All of them, in the order in which they ran.
     """
 
     checks: tuple[Check, ...]
@@ -69,7 +72,13 @@ class ModelCheck:
         return tuple(c for c in self.checks if c.passed is False)
 
     def raise_if_failed(self) -> None:
-        """Raise `AssertionError` with one line per failed check."""
+        """Raise `AssertionError` with one line per failed check.
+
+        Raises
+        ------
+        AssertionError
+            If a check failed.
+        """
         __tracebackhide__ = True
         if self.failed:
             raise AssertionError("\n".join(f"{c.name}: {c.message}" for c in self.failed))

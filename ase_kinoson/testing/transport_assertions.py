@@ -24,6 +24,7 @@ def assert_equivariant(relaxation: Relaxation, states: States, *, tolerance: flo
     relaxation : Relaxation
         Or anything that is called with occupations and carriers and returns y, Å, shape (n_states, n_sites, 3).
     states : States
+        States on the supercell of the jumps.
     tolerance
         Å.
 
@@ -72,7 +73,7 @@ def assert_bound(
     Returns
     -------
     float
-        Largest (Λ − Λ[y])/Λ[0].
+        Largest (Λ − Λ[y])/Λ[0], no unit.
 
     Raises
     ------
@@ -96,7 +97,7 @@ def assert_sum_rule(matrix: ArrayLike, bare: ArrayLike, rates: ArrayLike, *, tol
     rates : array_like, shape (n_species,)
         w_a, s⁻¹.
     tolerance
-        Relative.
+        Relative, no unit.
 
     Returns
     -------

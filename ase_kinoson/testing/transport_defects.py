@@ -21,7 +21,15 @@ __all__ = ["bound_defect", "equivariance_defect", "sum_rule_defect"]
 
 
 def equivariance_defect(relaxation: Relaxation, states: States) -> float:
-    """Largest |y(gχ) − R_g y(χ)|, Å, over all operations g of the supercell and all atoms."""
+    """Largest |y(gχ) − R_g y(χ)|, Å, over all operations g of the supercell and all atoms.
+
+    Parameters
+    ----------
+    relaxation
+        On the jumps of the states.
+    states
+        States on the supercell of these jumps.
+    """
     before = relaxation(states.occupations, states.carriers)
     worst = 0.0
     for image, rotation in symmetry_operations(states.supercell):
@@ -90,8 +98,8 @@ def sum_rule_defect(matrix: ArrayLike, bare: ArrayLike, rates: ArrayLike) -> flo
     ----------
     matrix : array_like, shape (n_species, n_species) or (n_species, n_species, 3, 3)
         Λ_ab in any unit, for instance of :func:`~ase_kinoson.kinosons.exact.exact_lambda` or of your own solver.
-    bare : array_like, same shape
-        The same with y = 0.
+    bare : array_like, shape of ``matrix``
+        The same with y = 0, in the unit of ``matrix``.
     rates : array_like, shape (n_species,)
         w_a, s⁻¹, all positive.
 

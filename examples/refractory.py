@@ -15,10 +15,10 @@ from ase.build import bulk
 import ase_kinoson as ak
 from ase_kinoson.plotting import species_colors
 
-SPECIES, TEMPERATURE_K = ("Nb", "Ta", "Mo", "W"), 2000.0
+POTENTIAL, SPECIES, TEMPERATURE_K = "nbtawmo-snap", ("Nb", "Ta", "Mo", "W"), 2000.0
 N_STATES, N_MODEL, N_JUMPS = 32, 128, 400
 
-potential = ak.potential("nbtawmo-snap")
+potential = ak.potential(POTENTIAL)
 if missing := potential.missing():
     print(f"The potential of this script is not here: {missing}.")
     raise SystemExit

@@ -3,7 +3,7 @@
 # make docs   every code block and example, then the pages
 # make dist   wheel and source archive, of the version that the git tag says
 #
-# Both need Python 3.11 or newer and a C compiler, nothing else; they create and fill .venv by themselves.
+# All need Python 3.11 or newer, nothing else; they create and fill .venv by themselves.
 # Another Python:            make test PYTHON=python3.12
 # More arguments for pip:    make test PIP_ARGS="--proxy ..."
 # Some of the tests:         make test PYTEST_ARGS="tests/crystal -k hcp"

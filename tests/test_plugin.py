@@ -41,7 +41,10 @@ def installed(tmp_path_factory):
     return folder
 
 
-def python(code: str, *paths: Path, options: tuple[str, ...] = ("-W", "error")) -> subprocess.CompletedProcess[str]:
+QUIET = ("-W", "error", "-W", "ignore::DeprecationWarning")  # versions of others warn of other versions of others
+
+
+def python(code: str, *paths: Path, options: tuple[str, ...] = QUIET) -> subprocess.CompletedProcess[str]:
     """Run code in a fresh Python that looks for modules in some folders first."""
     before = os.environ.get("PYTHONPATH")
     where = os.pathsep.join(map(str, [*paths, ROOT, *([before] if before else [])]))
@@ -242,8 +245,7 @@ def test_ase_survives_whatever_breaks_here(how, installed, tmp_path):
         commands = (COMMANDS[0], COMMANDS[3])
     else:
         commands = tuple(c for c in COMMANDS if has_plugins() or "--plugins" not in c)
-    quiet = ("-W", "error", "-W", "ignore::DeprecationWarning")  # old versions of others warn of new ones of others
-    done = python(code + ase_commands(*commands), installed, tmp_path, options=quiet)
+    done = python(code + ase_commands(*commands), installed, tmp_path)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert "usage: ase" in done.stdout
     if how != "ase" and has_plugins():

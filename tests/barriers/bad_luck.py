@@ -19,7 +19,8 @@ N_ROWS = 3 + 9
 CHEAP = SaddleSettings(verify=False)
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what runs in the background deaf to it
 from ase.calculators import emt
 from ase_kinoson.barriers.campaign import compute_barriers
 from tests.barriers.bad_luck import CHEAP, small_study

@@ -66,7 +66,7 @@ def test_killed_and_interrupted_at_random_moments(study, plain, tmp_path):
     rng = random.Random(3)
     kept = {}
     for how in (signal.SIGKILL, signal.SIGKILL, signal.SIGINT):
-        process = start(path, pause=0.2)  # so slow that it is caught in the middle on a busy machine too
+        process = start(path, pause=0.05)  # so slow that it is caught in the middle on any machine
         wait_for_rows(path, len(kept) + (how == signal.SIGINT), process)
         time.sleep(rng.uniform(0, 0.1))
         process.send_signal(how)

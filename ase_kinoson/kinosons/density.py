@@ -363,7 +363,7 @@ class KinosonDensity(Storable):
         self._need(self.barrier, "barriers")
         self._need(self.state_energy, "energies of the states")
         if self.ensemble == "quenched":
-            self._group_means(self.state_energy)  # refuses arrangements of one state
+            self._need_arrangements()
         rows = activation_rows(self)[:, 1]
         known = len(self.groups[1]) > 1
         error = 0.0 if self.kind == "exact" else float(rows[1:].std(ddof=1)) if known else float("nan")
@@ -505,18 +505,14 @@ class KinosonDensity(Storable):
             return Quantity(float(value), 0.0, unit, "exact")
         return Quantity(float(value), float(error), unit, "estimate" if self.kind == "bound" else self.kind)
 
-    def _group_means(self, energy: NDArray) -> NDArray[np.float64]:
-        """Weighted mean energy of the arrangement of each row, eV."""
+    def _need_arrangements(self) -> None:
+        """Refuse arrangements of one state each: their energies tell nothing of how the vacancy is distributed."""
         member = np.unique(self.group, return_inverse=True)[1]
-        first = self.first_rows()
-        if np.bincount(member[first]).max() < 2:
+        if np.bincount(member[self.first_rows()]).max() < 2:
             raise KinosonError(
                 "found one state per arrangement of the quenched ensemble; expected several, whose energies tell how "
                 "the vacancy is distributed; sample with n_chains below the number of states"
             )
-        weight = np.where(first, self.weight, 0.0)
-        total = np.bincount(member, weights=weight)
-        return (np.bincount(member, weights=weight * energy) / np.where(total > 0, total, 1.0))[member]
 
     def first_rows(self) -> NDArray[np.bool_]:
         """Mark the first row of each state, shape (n,)."""

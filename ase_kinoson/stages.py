@@ -24,6 +24,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ase_kinoson.errors import KinosonError, KinosonWarning
+from ase_kinoson.npz import read_npz
 
 if TYPE_CHECKING:
     from ase_kinoson.barriers.reference import Barriers
@@ -391,8 +392,7 @@ def _save_arrays(path: Path, about: Mapping[str, Any], arrays: Mapping[str, Any]
 
 def _load_arrays(path: Path, what: str) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
-            data = {name: file[name] for name in file.files}
+        data = read_npz(path)
         return json.loads(str(data.pop("about"))), data
     except Exception as error:
         raise KinosonError(f"cannot read {path} ({error}); expected {what} of this study; restore the file") from error

@@ -22,6 +22,7 @@ from ase_kinoson.barriers.reference import Barriers, same_lattice
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.errors import BarrierError
+from ase_kinoson.npz import read_npz
 
 __all__ = ["load_barriers", "save_barriers"]
 
@@ -214,8 +215,7 @@ def load_barriers(path: str | Path, name: str | None = None) -> Barriers:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Head and arrays of an archive."""
     try:
-        with path.open("rb") as stream, np.load(stream) as file:
-            data = {k: file[k] for k in file.files}
+        data = read_npz(path)
         head = json.loads(str(data.pop("head")))
         if head["format"] != FORMAT:
             raise ValueError(f"format {head['format']!r}")

@@ -23,6 +23,7 @@ from ase_kinoson.errors import KinosonError, StatesError
 from ase_kinoson.kinetics.lags import WINDOW, LagLadder
 from ase_kinoson.kinetics.lattice_gas import _BoundSpeciesRates
 from ase_kinoson.kinetics.rates import Rates
+from ase_kinoson.npz import read_npz
 
 __all__ = ["KineticMonteCarlo"]
 
@@ -377,8 +378,7 @@ class KineticMonteCarlo:
             If the file is damaged, or belongs to other jumps, states, rates, walkers or another seed.
         """
         try:
-            with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
-                arrays = dict(file)
+            arrays = read_npz(path)
             about = json.loads(str(arrays.pop("about")))
             given = {key: about[key] for key in self._about()}
         except Exception as error:

@@ -72,12 +72,12 @@ $(VENV)/.stamp-demo: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.stamp-test: pyproject.toml constraints.txt | $(BIN)/python
 	$(call check_python,$(BIN)/python)
-	$(PIP_INSTALL) -e ".[test,sqs,dask,maps]"
+	$(PIP_INSTALL) -e ".[test,fast,sqs,dask,maps]"
 	@touch $(VENV)/.stamp-demo $@
 
 $(VENV)/.stamp-docs: pyproject.toml constraints.txt | $(BIN)/python
 	$(call check_python,$(BIN)/python)
-	$(PIP_INSTALL) -e ".[docs,test,sqs,dask,maps]"
+	$(PIP_INSTALL) -e ".[docs,test,fast,sqs,dask,maps]"
 	@touch $(VENV)/.stamp-demo $(VENV)/.stamp-test $@
 
 demo: $(VENV)/.stamp-demo
@@ -114,7 +114,7 @@ test: $(VENV)/.stamp-test
 # Both have environments of their own. What old versions of others warn about new ones is not our business: warnings of
 # deprecation are no errors there.
 VERSION_TESTS = -m pytest -n $(PYTEST_WORKERS) -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning
-EXTRAS = .[test,sqs,dask,maps]
+EXTRAS = .[test,fast,sqs,dask,maps]
 
 test-lowest:
 	$(call check_python,$(PYTHON))

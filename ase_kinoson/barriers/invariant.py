@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ase_kinoson.crystal.environment import EnvironmentClass
-from ase_kinoson.errors import ModelError
 
-__all__ = ["FrozenNetwork", "InvariantNetwork", "TrainingPlan", "device_of", "single_thread", "train_network"]
+__all__ = ["FrozenNetwork", "InvariantNetwork", "TrainingPlan", "single_thread", "train_network"]
 
 DECAY = 2.0
 """Power of the distance by which the filter falls off: the displacement field of a point defect."""
@@ -45,19 +44,6 @@ def single_thread(small: bool = True) -> Iterator[None]:
     finally:
         if torch.get_num_threads() != before:
             torch.set_num_threads(before)
-
-
-def device_of(name: str) -> torch.device:
-    """The device of a name; ``"auto"``: a GPU if there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ModelError(f"found device={name!r}; expected 'auto', 'cpu' or 'cuda'; correct it") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError("found device='cuda' and no GPU that torch can use; expected one; pass device='auto'")
-    return device
 
 
 class InvariantNetwork(nn.Module):

@@ -16,11 +16,12 @@ from ase_kinoson.barriers.composition_range import mean_fractions
 from ase_kinoson.barriers.energy import PairEnergy
 from ase_kinoson.barriers.energy_fit import DEFAULT_REACH, EnergySet
 from ase_kinoson.barriers.fitting import held_out_errors, split_groups
-from ase_kinoson.barriers.invariant import TrainingPlan, device_of, single_thread
+from ase_kinoson.barriers.invariant import TrainingPlan, single_thread
 from ase_kinoson.barriers.kra import JumpSamples, KraModel
 from ase_kinoson.barriers.training_sets import TrainingSet
 from ase_kinoson.crystal.environment import CarrierEnvironment, JumpEnvironment
 from ase_kinoson.crystal.supercell import Supercell
+from ase_kinoson.device import device_of
 from ase_kinoson.errors import BarrierError
 from ase_kinoson.units import thermal_energy
 

@@ -15,9 +15,14 @@ from ase.neighborlist import primitive_neighbor_list
 from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.crystal.jumps import JumpNetwork
+from ase_kinoson.crystal.pair_table import PairTable
+from ase_kinoson.crystal.site_table import SiteTable
 from ase_kinoson.crystal.supercell import Supercell
 
 __all__ = ["CarrierEnvironment", "EnvironmentClass", "JumpEnvironment", "PairTable"]
+
+CACHED = 2**17
+"""Occupants looked up at a time: with their places they stay in the cache of a processor."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ class CarrierEnvironment:
         """Environment sites of carriers that all sit on one basis site, shape (n, n_env)."""
         return self.supercell.neighbors(carriers, self.basis[basis_site], self.cells[basis_site])
 
-    @property
+    @cached_property
     def is_wrapped(self) -> bool:
         """Whether the environment is larger than the supercell, so that some sites appear twice."""
         for b in np.flatnonzero(self.class_of_basis >= 0):
@@ -160,6 +165,114 @@ class CarrierEnvironment:
             if b in found or len(np.unique(found)) != len(found):
                 return True
         return False
+
+    @property
+    def n_max(self) -> int:
+        """Largest number of sites around a carrier."""
+        return max((kind.n_sites for kind in self.classes), default=0)
+
+    @cached_property
+    def table(self) -> SiteTable:
+        """Sites around carriers on any basis sites, in the order of the class; padded where a class has fewer."""
+        basis = np.full((len(self.basis), self.n_max), -1)
+        cells = np.zeros((*basis.shape, 3), dtype=np.int64)
+        for b in np.flatnonzero(self.class_of_basis >= 0):
+            basis[b, : len(self.basis[b])], cells[b, : len(self.basis[b])] = self.basis[b], self.cells[b]
+        return self.supercell.site_table(basis, cells)
+
+    def occupants(
+        self, occupations: NDArray[np.int8], carriers: ArrayLike, *, chunk: int | None = None
+    ) -> NDArray[np.int8]:
+        """Species codes around one carrier per state, on any basis sites.
+
+        Parameters
+        ----------
+        occupations : ndarray of int8, shape (n, n_sites)
+            Species code of every site.
+        carriers : array_like of int, shape (n,)
+            Site of the carrier of each state.
+        chunk
+            States treated at a time, which bounds memory; default: as many as stay in the cache of a processor.
+
+        Returns
+        -------
+        ndarray of int8, shape (n, n_max)
+            In the order of the class of the carrier's basis site; 0 where a class has fewer sites.
+        """
+        c = np.asarray(carriers, dtype=np.int64)
+        return self._gather(occupations, c[:, None], chunk)[:, 0]
+
+    def jump_occupants(
+        self, network: JumpNetwork, occupations: NDArray[np.int8], carriers: ArrayLike, *, chunk: int | None = None
+    ) -> NDArray[np.int8]:
+        """Species codes around the carrier of each state and, after each of its jumps, around the new place.
+
+        The carrier and the atom on its target have exchanged places in what is seen after a jump.
+
+        Parameters
+        ----------
+        network
+            Jumps on the supercell of the environment.
+        occupations : ndarray of int8, shape (n, n_sites)
+            Species code of every site.
+        carriers : array_like of int, shape (n,)
+            Site of the carrier of each state.
+        chunk
+            States treated at a time, which bounds memory; default: as many as stay in the cache of a processor.
+
+        Returns
+        -------
+        ndarray of int8, shape (n, 1 + J, n_max)
+            The state itself, then each jump; 0 where there is no jump or a class has fewer sites.
+        """
+        c = np.asarray(carriers, dtype=np.int64)
+        where = np.concatenate([c[:, None], network.targets(c)], axis=1)
+        return self._gather(occupations, where, chunk, None if self.is_wrapped else self._places_back(network))
+
+    def _places_back(self, network: JumpNetwork) -> NDArray[np.int64]:
+        """Where the start of each jump stands among the sites around its target, shape (n_basis, J); −1 if nowhere."""
+        around = self.table
+        same = around.basis[network.target_basis] == np.arange(len(around.basis))[:, None, None]
+        same &= (around.cells[network.target_basis] == -network.target_cell[:, :, None, :]).all(axis=3)
+        return np.where(same.any(axis=2) & network.exists, same.argmax(axis=2), -1)
+
+    def _gather(
+        self, occupations: NDArray[np.int8], where: NDArray[np.int64], chunk: int | None, back: NDArray | None = None
+    ) -> NDArray[np.int8]:
+        """Occupants around sites (n, k), after the carrier, on the first one, exchanged places with that of each."""
+        n, k = where.shape
+        found = np.empty((n, k, self.n_max), dtype=np.int8)
+        step = chunk or max(1, CACHED // max(1, k * self.n_max))
+        for begin in range(0, n, step):
+            part = slice(begin, begin + step)
+            self._gather_part(np.ascontiguousarray(occupations[part], dtype=np.int8), where[part], back, found[part])
+        return found
+
+    def _gather_part(
+        self, occupations: NDArray[np.int8], where: NDArray[np.int64], back: NDArray | None, found: NDArray[np.int8]
+    ) -> None:
+        n, k = where.shape
+        first, there = (np.arange(n) * occupations.shape[1])[:, None], np.maximum(where, 0)
+        flat, c = occupations.reshape(-1), where[:, :1]
+        sites = self.table.sites(there.ravel())
+        index = np.add(sites.reshape(n, -1), first, dtype=np.intp)
+        if self.table.is_padded:
+            np.maximum(index, 0, out=index)
+        flat.take(index.reshape(found.shape), out=found, mode="clip")  # "raise" would make a copy
+        if k > 1:
+            here, moved = flat[first + c], flat[first + there]
+            if back is None:  # in a small cell both ends may be seen, more than once
+                around = sites.reshape(found.shape)
+                at_start = around == c[:, :, None]
+                np.copyto(found, here[:, :, None], where=around == there[:, :, None])
+                np.copyto(found, moved[:, :, None], where=at_start)
+            else:
+                place = back[c[:, 0] % self.supercell.alloy.n_basis]
+                row, jump = np.nonzero(place >= 0)
+                found[row, jump + 1, place[row, jump]] = moved[row, jump + 1]
+            found[where < 0] = 0
+        if self.table.is_padded:
+            found[(sites < 0).reshape(found.shape)] = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,84 +392,17 @@ class JumpEnvironment:
         exchanged by the jump, and a jump must look the same from both ends.
         """
         c = np.asarray(carriers, dtype=np.int64)
-        b = self.network.basis_of(c)
-        flat = self.cells[b].reshape(len(c), -1, 3)
-        found = self.network.supercell.neighbors(c, self.basis[b].reshape(len(c), -1), flat).reshape(
-            self.basis[b].shape
-        )
-        ends = (found == c[:, None, None]) | (found == self.network.targets(c)[:, :, None])
-        return np.where((self.basis[b] >= 0) & ~ends, found, -1)
+        return self.table.sites(c).reshape(len(c), *self.basis.shape[1:]).astype(np.int64)
 
-
-@dataclass(frozen=True, eq=False)
-class PairTable:
-    """Symmetry-distinct pairs of varying sites, the clusters of a pair-interaction energy.
-
-    Attributes
-    ----------
-    supercell : Supercell
-    partner : ndarray of int, shape (n_basis, n_max)
-        Basis site of each neighbour, −1 where padded.
-    cells : ndarray of int, shape (n_basis, n_max, 3)
-    orbit : ndarray of int, shape (n_basis, n_max)
-        Pair class (undirected), −1 where padded.
-    swapped : ndarray of bool, shape (n_basis, n_max)
-        Where True the pair runs against the direction of its class (matters only for pairs of inequivalent sites).
-    lengths : ndarray, shape (n_orbits,)
-        Å.
-    site_class : ndarray of int, shape (n_basis,)
-        Symmetry class of each varying basis site, −1 for others.
-    """
-
-    supercell: Supercell
-    partner: NDArray[np.int64]
-    cells: NDArray[np.int64]
-    orbit: NDArray[np.int64]
-    swapped: NDArray[np.bool_]
-    lengths: NDArray[np.float64]
-    site_class: NDArray[np.int64]
-
-    @classmethod
-    def build(cls, cell: Supercell, cutoff: float) -> PairTable:
-        """List pairs up to ``cutoff`` Å."""
-        from ase_kinoson.crystal.symmetry import PairOrbits
-
-        alloy = cell.alloy
-        varying = alloy.varying_basis
-        pairs = PairOrbits.find(
-            alloy.space_group, alloy.cell, alloy.scaled_positions, alloy.pbc, cutoff, include=varying
-        )
-        rows = [np.flatnonzero(pairs.start == b) for b in range(alloy.n_basis)]
-        n_max = max(map(len, rows), default=0)
-        partner = np.full((alloy.n_basis, n_max), -1)
-        cells = np.zeros((alloy.n_basis, n_max, 3), dtype=np.int64)
-        orbit = np.full((alloy.n_basis, n_max), -1)
-        swapped = np.zeros((alloy.n_basis, n_max), dtype=bool)
-        labels = alloy.space_group.site_orbits()
-        for b, own in enumerate(rows):
-            partner[b, : len(own)] = pairs.partner[own]
-            cells[b, : len(own)] = pairs.cell[own]
-            orbit[b, : len(own)] = pairs.undirected[own]
-            swapped[b, : len(own)] = labels[pairs.start[own]] > labels[pairs.partner[own]]
-        length = np.linalg.norm(pairs.vector, axis=1)
-        n_orbits = int(pairs.undirected.max(initial=-1)) + 1
-        lengths = np.array([length[pairs.undirected == o].mean() for o in range(n_orbits)])
-        classes = np.full(alloy.n_basis, -1)
-        if varying.any():
-            classes[varying] = np.unique(labels[varying], return_inverse=True)[1]
-        return cls(cell, partner, cells, orbit, swapped, lengths, classes)
-
-    @property
-    def n_orbits(self) -> int:
-        """Number of pair classes."""
-        return len(self.lengths)
-
-    def neighbors(self, sites: ArrayLike) -> NDArray[np.int64]:
-        """Pair partners of sites, shape (n, n_max); −1 where padded."""
-        s = np.asarray(sites, dtype=np.int64)
-        b = s % self.supercell.alloy.n_basis
-        found = self.supercell.neighbors(s, self.partner[b], self.cells[b])
-        return np.where(self.orbit[b] >= 0, found, -1)
+    @cached_property
+    def table(self) -> SiteTable:
+        """The jumps of a site side by side; images of the two ends are those of every carrier on the basis site."""
+        n_basis, cell = len(self.basis), self.network.supercell
+        basis, cells = self.basis.reshape(n_basis, -1), self.cells.reshape(n_basis, -1, 3)
+        carriers = np.arange(n_basis)
+        found = cell.neighbors(carriers, basis, cells).reshape(self.basis.shape)
+        ends = (found == carriers[:, None, None]) | (found == self.network.targets(carriers)[:, :, None])
+        return cell.site_table(np.where(ends.reshape(n_basis, -1), -1, basis), cells)
 
 
 def _distinct(rotations: NDArray, permutations: NDArray) -> tuple[NDArray, NDArray]:

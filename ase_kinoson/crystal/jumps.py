@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.crystal.passages import open_passages
+from ase_kinoson.crystal.site_table import SiteTable
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.crystal.symmetry import PairOrbits
 from ase_kinoson.errors import KinosonWarning, MappingError, StructureError
@@ -319,10 +320,11 @@ class JumpNetwork(Storable):
         carriers : array_like of int, shape (n,)
             Site of the carrier of each state.
         """
-        c = np.atleast_1d(np.asarray(carriers, dtype=np.int64))
-        b = self.basis_of(c)
-        sites = self.supercell.neighbors(c, self.target_basis[b], self.target_cell[b])
-        return np.where(self.exists[b], sites, -1)
+        return self._targets.sites(np.atleast_1d(np.asarray(carriers, dtype=np.int64))).astype(np.int64)
+
+    @cached_property
+    def _targets(self) -> SiteTable:
+        return self.supercell.site_table(np.where(self.exists, self.target_basis, -1), self.target_cell)
 
     def moving_species(self, occupations: NDArray, carriers: ArrayLike) -> NDArray[np.int64]:
         """Species code of the atom that each jump moves, shape (n, J); −1 where there is no jump.

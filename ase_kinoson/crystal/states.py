@@ -275,10 +275,11 @@ class States(Storable):
                 occupations.append(row)
             else:
                 occupations.append(supercell.map_atoms(atoms).occupation)
-        return cls.from_occupations(
+        weights = np.array([a.info.get("weight", 1.0) for a in images], dtype=float)
+        found = cls.from_occupations(
             supercell,
             occupations,
-            weights=[a.info.get("weight", 1.0) for a in images],
+            weights=weights,
             groups=[a.info.get("group", i) for i, a in enumerate(images)],
             ensemble=about.get("ensemble", "random"),
             source=about.get("source", f"read from {Path(path).name}"),
@@ -286,6 +287,8 @@ class States(Storable):
             model_energies=None if any(e is None for e in energies) else np.array(energies, dtype=float),
             report=about.get("report", {}),
         )
+        # normalised already: a second division would change the last bits
+        return replace(found, weights=weights) if abs(weights.sum() - 1.0) < 1e-12 else found
 
 
 def _plain(data: Any) -> Any:

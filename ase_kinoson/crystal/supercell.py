@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.crystal.alloy import Alloy
 from ase_kinoson.crystal.mapping import Mapped, map_atoms, minimum_image
+from ase_kinoson.crystal.site_table import SiteTable, wrapped_cells
 from ase_kinoson.errors import MappingError, StructureError
 from ase_kinoson.mson import Storable
 
@@ -169,8 +170,22 @@ class Supercell(Storable):
         -------
         ndarray of int, shape (n, m)
         """
-        start = self.cell_coordinates(np.asarray(sites) // self.alloy.n_basis)
-        return self.cell_index(start[:, None, :] + np.asarray(offsets)) * self.alloy.n_basis + np.asarray(basis)
+        start = self.cell_coordinates(np.asarray(sites) // self.alloy.n_basis).astype(np.int32)
+        cells = np.asarray(offsets)
+        there = [start[:, None, axis] + cells[..., axis].astype(np.int32) for axis in range(3)]
+        return wrapped_cells(self.hermite, there).astype(np.int64) * self.alloy.n_basis + np.asarray(basis)
+
+    def site_table(self, basis: ArrayLike, cells: ArrayLike) -> SiteTable:
+        """Places around basis sites, to be looked up around many sites: quicker than :meth:`neighbors` each time.
+
+        Parameters
+        ----------
+        basis : array_like of int, shape (n_basis, m)
+            Basis site of each place around each basis site; −1 where there is none.
+        cells : array_like of int, shape (n_basis, m, 3)
+            Its cell, relative to that of the basis site.
+        """
+        return SiteTable(self.hermite, np.asarray(basis, dtype=np.int64), np.asarray(cells, dtype=np.int64))
 
     def translate(self, sites: ArrayLike, by: ArrayLike) -> NDArray[np.int64]:
         """Translate sites by cell vectors; shape (...).

@@ -110,24 +110,24 @@ def mode_climb(
     """Quasi-Newton search of a saddle: up one mode, which is ``tangent`` at first, and down all others."""
     model = _HessianModel(springs, tangent)
     x = np.array(start, dtype=float)
-    before: tuple[NDArray, NDArray] | None = None
+    before: NDArray | None = None
     reach = min(_FIRST_REACH, max_step)
     energy, largest, left, call, converged = np.nan, np.inf, np.nan, 0, False
     forces = np.zeros_like(x)
     while call < max_calls:
         call += 1
         energy, forces = evaluate(x)
-        largest = float(np.sqrt((forces**2).sum(axis=1).max()))
+        largest, gradient = float(np.sqrt((forces**2).sum(axis=1).max())), -forces
         if before is not None:
-            moved = x - before[0]
-            surprise = model.learn(moved, before[1] - forces)
+            moved = x - before
+            surprise = model.learn(moved, gradient)
             length = _longest(moved)
             if surprise > 0.8:  # the model did not foresee the change of the gradient: it is trusted less far
                 reach = max(_LEAST_REACH, 0.6 * length)
             elif surprise < 0.4:
                 reach = min(max_step, max(reach, 1.5 * length))
-        before = (x, forces)
-        step, left = model.step(-forces)
+        before = x
+        step, left = model.step(gradient)
         converged = largest <= fmax and left <= accuracy
         if converged or call == max_calls:
             break
@@ -152,6 +152,7 @@ class _HessianModel:
         self._basis = self._dual = np.empty((0, tangent.size))
         self._hessian = self._absolute = np.empty((0, 0))
         self._followed = np.empty(0)
+        self._gradient = self._solved = np.zeros(tangent.shape)
         self._include(tangent, springs.multiply(tangent))
         self._hessian[0, 0], self._followed[0] = -1.0, 1.0
 
@@ -173,15 +174,15 @@ class _HessianModel:
             return
         self._basis = np.vstack([self._basis, v / np.sqrt(rest)])
         self._dual = np.vstack([self._dual, pv / np.sqrt(rest)])
-        self._hessian = np.pad(self._hessian, (0, 1))
-        self._absolute = np.pad(self._absolute, (0, 1))
-        self._hessian[-1, -1] = self._absolute[-1, -1] = 1.0
+        self._hessian, self._absolute = _bordered(self._hessian), _bordered(self._absolute)
         self._followed = np.append(self._followed, 0.0)
 
-    def learn(self, moved: NDArray, change: NDArray) -> float:
-        """Take in that a displacement changed the gradient; return how wrong the prediction was, relative to it."""
+    def learn(self, moved: NDArray, gradient: NDArray) -> float:
+        """Take in the gradient after a displacement; return how wrong its predicted change was, relative to it."""
+        change, solved = gradient - self._gradient, self._springs.solve(gradient)
         self._include(moved, self._springs.multiply(moved))
-        self._include(self._springs.solve(change), change)
+        self._include(solved - self._solved, change)  # one solution per gradient serves the change and the step
+        self._gradient, self._solved = gradient, solved
         s, y = self._dual @ moved.ravel(), self._basis @ change.ravel()
         wrong = y - self._hessian @ s
         bent = self._absolute @ s
@@ -193,6 +194,8 @@ class _HessianModel:
 
     def step(self, gradient: NDArray) -> tuple[NDArray, float]:
         """Return the step to the saddle, Å, and the energy between here and there, eV, without regard to sign."""
+        if gradient is not self._gradient:
+            self._gradient, self._solved = gradient, self._springs.solve(gradient)
         inside = self._basis @ gradient.ravel()
         values, vectors = np.linalg.eigh(self._hessian)
         self._absolute = (vectors * np.abs(values)) @ vectors.T
@@ -201,10 +204,17 @@ class _HessianModel:
         share = vectors.T @ inside
         move = -share / np.maximum(np.abs(values), _LEAST_CURVATURE)
         move[follow] *= -1.0
-        outside = self._springs.solve(gradient).ravel() - inside @ self._basis
+        outside = self._solved.ravel() - inside @ self._basis
         step = ((vectors @ move) @ self._basis - outside).reshape(-1, 3)
         left = 0.5 * float(np.abs(share * move).sum() + gradient.ravel() @ outside)
         return step, left
+
+
+def _bordered(matrix: NDArray) -> NDArray:
+    """The matrix with one more row and column, those of the identity."""
+    larger = np.zeros((len(matrix) + 1, len(matrix) + 1))
+    larger[:-1, :-1], larger[-1, -1] = matrix, 1.0
+    return larger
 
 
 class _ImageCalculator(Calculator):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 from ase.neighborlist import primitive_neighbor_list
 from numpy.typing import NDArray
 
@@ -201,9 +203,8 @@ class Host:
 
     def atoms(self, positions: NDArray | None = None) -> Atoms:
         """Return Atoms at the given (default: ideal) positions, without a calculator."""
-        return Atoms(
-            self.numbers, positions=self.positions if positions is None else positions, cell=self.cell, pbc=self.pbc
-        )
+        where = self.positions if positions is None else positions
+        return Atoms(numbers=self.numbers, positions=where, cell=self.cell, pbc=self.pbc)
 
     def preconditioner(self, settings: SaddleSettings) -> SpringPreconditioner:
         """Bond springs of these atoms."""
@@ -373,11 +374,12 @@ class JumpResult:
 
 def symbol_of(host: Host, atom: int) -> str:
     """Chemical symbol of an atom."""
-    return str(host.atoms().symbols[atom])
+    return chemical_symbols[host.numbers[atom]]
 
 
+@lru_cache(maxsize=8)
 def basis_spacing(supercell: Supercell) -> NDArray[np.float64]:
-    """Distance from each basis site to the nearest site of its kind, Å, shape (n_basis,)."""
+    """Distance from each basis site to the nearest site of its kind, Å, shape (n_basis,); kept, not to be changed."""
     alloy = supercell.alloy
     interstitial = np.array([alloy.sublattices[s].interstitial for s in alloy.site_sublattice])
     spacing = np.empty(alloy.n_basis)
@@ -389,4 +391,5 @@ def basis_spacing(supercell: Supercell) -> NDArray[np.float64]:
             nearest = np.full(len(own), reach)
             np.minimum.at(nearest, i, d)
             spacing[own] = nearest
+    spacing.flags.writeable = False
     return spacing

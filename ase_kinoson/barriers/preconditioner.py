@@ -20,6 +20,12 @@ __all__ = ["SpringPreconditioner", "spring_preconditioner"]
 BOND_TOLERANCE = 1.2
 """Pairs up to 20 % longer than the shortest bond of either atom carry a spring (both shells of bcc)."""
 
+ALL_PAIRS = 300
+"""Up to this many atoms all pairs are looked at, which is quicker than a neighbour list."""
+
+DENSE_ATOMS = 128
+"""Up to this many atoms the inverse itself is kept: it is no larger than the factors, and quicker to multiply with."""
+
 ROOMY, EDGE, SQUEEZED = 0.612, 0.55, 40.0
 """An interstitial bond shorter by a part x than in a close-packed tetrahedron (0.612 of a host bond) is exp(40 x)
 times as stiff: so carbon sits between two neighbours of bcc iron (10 times). Those shorter than 0.55 are no bonds of a
@@ -103,6 +109,11 @@ class SpringPreconditioner:
             options={"SymmetricMode": True},
         )
 
+    @cached_property
+    def _dense_inverse(self) -> NDArray[np.float64] | None:
+        n = len(self.positions)
+        return np.ascontiguousarray(self._factor.solve(np.eye(3 * n))) if n <= DENSE_ATOMS else None
+
     def moved(self, atom: int, position: ArrayLike) -> SpringPreconditioner:
         """Return the springs after one atom went elsewhere: only its own bonds are found anew, nothing is factorised.
 
@@ -117,7 +128,10 @@ class SpringPreconditioner:
 
     def solve(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
         """Multiply by the inverse of the spring matrix, shape (n_atoms, 3) → (n_atoms, 3), Å²/eV times the input."""
-        return self._factor.solve(np.ascontiguousarray(vector).ravel()).reshape(-1, 3)
+        flat = np.ascontiguousarray(vector).ravel()
+        if self._dense_inverse is not None:
+            return np.einsum("ij,j->i", self._dense_inverse, flat).reshape(-1, 3)  # no BLAS: one thread
+        return self._factor.solve(flat).reshape(-1, 3)
 
     def multiply(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
         """Multiply by the spring matrix, shape (n_atoms, 3) → (n_atoms, 3), eV/Å² times the input."""
@@ -125,6 +139,8 @@ class SpringPreconditioner:
 
     def _columns(self, atom: int) -> NDArray[np.float64]:
         """Columns of the inverse that belong to one atom, shape (3 n_atoms, 3); kept, because many jumps share them."""
+        if self._dense_inverse is not None:
+            return self._dense_inverse[:, 3 * atom : 3 * atom + 3]
         found = self._kept.get(atom)
         if found is None:
             unit = np.zeros((3 * len(self.positions), 3))
@@ -137,6 +153,8 @@ class SpringPreconditioner:
 class _MovedSprings(SpringPreconditioner):
     """Springs of which those of one atom have changed: the inverse follows from the old one (Woodbury's identity)."""
 
+    _dense_inverse = None
+
     def __init__(self, base: SpringPreconditioner, atom: int, position: ArrayLike) -> None:
         self.positions = base.positions.copy()
         self.positions[atom] = position
@@ -148,11 +166,7 @@ class _MovedSprings(SpringPreconditioner):
         near, away = _around(self.positions, atom, self.cell, self.pbc)
         here = np.full(len(near), atom)
         new = (np.append(here, near), np.append(near, here), np.concatenate([away, -away]))
-        self._bonds = (
-            np.concatenate([i[~old], new[0]]),
-            np.concatenate([j[~old], new[1]]),
-            np.concatenate([vectors[~old], new[2]]),
-        )
+        self._exchanged = old, new
         # the change is a small matrix on the atom, its old neighbours and its new ones
         touched = np.unique(np.concatenate([[atom], i[old], near]))
         place = np.full(len(self.positions), -1)
@@ -166,6 +180,13 @@ class _MovedSprings(SpringPreconditioner):
         self._inverse = np.concatenate([base._columns(int(t)) for t in touched], axis=1)
         inner = np.eye(len(self._rows)) + self._change @ self._inverse[self._rows]
         self._kernel = np.linalg.solve(inner, self._change)
+
+    @cached_property
+    def _bonds(self) -> tuple[NDArray, NDArray, NDArray]:  # type: ignore[override]
+        """All springs; only needed where one more atom moves."""
+        old, new = self._exchanged
+        i, j, vectors = (np.concatenate([kept[~old], own]) for kept, own in zip(self._base._bonds, new, strict=True))
+        return i, j, vectors
 
     def solve(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
         before = self._base.solve(vector)
@@ -186,7 +207,7 @@ def _bonds(points: NDArray, cell: NDArray, pbc: NDArray) -> tuple[NDArray, NDArr
     heights = abs(np.linalg.det(cell)) / np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1)
     reach = 1.5 * (abs(np.linalg.det(cell)) / n) ** (1 / 3)
     while True:
-        i, j, d, vectors = primitive_neighbor_list("ijdD", pbc, cell, points, reach)
+        i, j, d, vectors = _pairs(points, cell, pbc, reach)
         nearest = np.full(n, np.inf)
         np.minimum.at(nearest, i, d)
         longest = BOND_TOLERANCE * nearest[np.isfinite(nearest)].max(initial=0.0)
@@ -198,6 +219,25 @@ def _bonds(points: NDArray, cell: NDArray, pbc: NDArray) -> tuple[NDArray, NDArr
     )
     keep &= i != j
     return i[keep], j[keep], vectors[keep]
+
+
+def _pairs(points: NDArray, cell: NDArray, pbc: NDArray, reach: float) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """Directed pairs up to a distance, with distances and vectors, as ``primitive_neighbor_list("ijdD", …)``."""
+    n, inverse = len(points), np.linalg.inv(cell)
+    if n > ALL_PAIRS or reach >= _unique_reach(inverse, pbc):
+        i, j, d, vectors = primitive_neighbor_list("ijdD", pbc, cell, points, reach)
+        return i, j, d, vectors
+    away = points[None, :, :] - points[:, None, :]
+    away -= np.rint(away @ inverse * pbc) @ cell
+    square = (away**2).sum(axis=2)
+    np.fill_diagonal(square, np.inf)
+    i, j = np.nonzero(square < reach**2)
+    return i, j, np.sqrt(square[i, j]), away[i, j]
+
+
+def _unique_reach(inverse: NDArray, pbc: NDArray) -> float:
+    """Half the narrowest distance between faces of the cell: rounding of fractions finds every shorter vector, Å."""
+    return float(0.5 / np.sqrt((inverse[:, pbc] ** 2).sum(axis=0).max(initial=1e-300)))
 
 
 def _all_bonds(
@@ -218,9 +258,17 @@ def _all_bonds(
 
 def _around(points: NDArray, atom: int, cell: NDArray, pbc: NDArray) -> tuple[NDArray, NDArray]:
     """Atoms that have a bond with one atom, and the vectors to them."""
-    away, length = find_mic(points - points[atom], cell, pbc)
+    if len(points) < 2:
+        return np.empty(0, np.int64), np.empty((0, 3))
+    inverse = np.linalg.inv(cell)
+    away = points - points[atom]
+    away = away - np.rint(away @ inverse * pbc) @ cell
+    length = np.sqrt((away**2).sum(axis=1))
     length[atom] = np.inf
-    near = np.flatnonzero(length <= BOND_TOLERANCE * length.min()) if len(length) > 1 else np.empty(0, np.int64)
+    if BOND_TOLERANCE * length.min() >= _unique_reach(inverse, pbc):
+        away, length = find_mic(points - points[atom], cell, pbc)
+        length[atom] = np.inf
+    near = np.flatnonzero(length <= BOND_TOLERANCE * length.min())
     return near, away[near]
 
 

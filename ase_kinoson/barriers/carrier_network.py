@@ -102,17 +102,9 @@ class CarrierNetwork:
 
     # -- environments ------------------------------
 
-    @cached_property
-    def _sites(self) -> NDArray[np.int32]:
-        """Sites around every carrier site, shape (n_sites, n_max); the class knows how many of them count."""
-        env = self.environment
-        n_max = max((c.n_sites for c in env.classes), default=0)
-        found = np.zeros((env.supercell.n_sites, n_max), dtype=np.int32)
-        for b in np.flatnonzero(env.class_of_basis >= 0):
-            own = np.flatnonzero(env.supercell.basis_index == b)
-            sites = env.sites(own, int(b))
-            found[own, : sites.shape[1]] = sites
-        return found
+    def _sites(self, carriers: NDArray) -> NDArray[np.int32]:
+        """Sites around carriers, shape (..., n_max); −1 where a class has fewer."""
+        return self.environment.table.sites(carriers)
 
     def _label(self, carriers: NDArray) -> NDArray[np.int64]:
         return self.environment.class_of_basis[carriers % self.environment.supercell.alloy.n_basis]
@@ -121,7 +113,7 @@ class CarrierNetwork:
         self, occ: NDArray, rows: NDArray, carriers: NDArray, swap: tuple[NDArray, NDArray] | None = None
     ) -> NDArray[np.int8]:
         """Occupants around carriers, shape (..., n_max), after ``swap`` exchanged two sites of each row."""
-        sites = self._sites[carriers]
+        sites = self._sites(carriers)
         flat = np.ascontiguousarray(occ).reshape(-1)
         origin = rows * occ.shape[1]
         found = flat[origin[..., None] + sites]
@@ -153,19 +145,28 @@ class CarrierNetwork:
         carriers = find_carriers(self.environment.supercell, occ)
         return self.values(self._codes(occ, np.arange(len(occ)), carriers), self._label(carriers))
 
-    def swap(self, occ: NDArray, first: NDArray, second: NDArray) -> NDArray[np.float64]:
-        """Change of f when each state exchanges two sites, eV, shape (n,)."""
-        carriers = find_carriers(self.environment.supercell, occ)
-        here = self._sites[carriers]
+    def swap(
+        self,
+        occ: NDArray,
+        first: NDArray,
+        second: NDArray,
+        rows: NDArray | None = None,
+        carriers: NDArray | None = None,
+    ) -> NDArray[np.float64]:
+        """Change of f when each state, or each of some ``rows``, exchanges two sites, eV, shape (n,)."""
+        own = np.arange(len(occ)) if rows is None else rows
+        if carriers is None:
+            carriers = find_carriers(self.environment.supercell, occ)[own]
+        here = self._sites(carriers)
         near = (carriers == first) | (carriers == second)
         near |= ((here == first[:, None]) | (here == second[:, None])).any(axis=1)
-        rows = np.flatnonzero(near)
-        c, p, q = carriers[rows], first[rows], second[rows]
+        seen = np.flatnonzero(near)
+        c, p, q, rows = carriers[seen], first[seen], second[seen], own[seen]
         end = np.where(c == p, q, np.where(c == q, p, c))
         codes = np.concatenate([self._codes(occ, rows, c), self._codes(occ, rows, end, (p, q))])
         values = self.values(codes, np.concatenate([self._label(c), self._label(end)]))
-        result = np.zeros(len(occ))
-        result[rows] = values[len(rows) :] - values[: len(rows)]
+        result = np.zeros(len(own))
+        result[seen] = values[len(seen) :] - values[: len(seen)]
         return result
 
     def jumps(self, occ: NDArray, carriers: NDArray, network: JumpNetwork) -> tuple[NDArray[np.int8], NDArray]:
@@ -212,12 +213,16 @@ class CarrierNetwork:
         scale = float(train.target[known].std())
         scale = scale if scale > 1e-9 else 1.0
         nets = nn.ModuleList(self.networks).float().to(plan.device)
-        data = [[torch.as_tensor(x, device=plan.device) for x in (d.codes, d.label)] for d in (train, validation)]
-        goal = torch.as_tensor(train.target / scale, device=plan.device).float()
-        weight = torch.as_tensor(train.weights / train.weights[known].mean(), device=plan.device).float()
+        data = [[torch.as_tensor(x).to(plan.device) for x in (d.codes, d.label)] for d in (train, validation)]
+        goal = torch.as_tensor(train.target / scale).to(plan.device).float()
+        weight = torch.as_tensor(train.weights / train.weights[known].mean()).to(plan.device).float()
 
         def change(codes: Tensor, label: Tensor, dropout: float) -> Tensor:
             flat, of = codes.flatten(0, 1), label.flatten()
+            if len(self.networks) == 1:  # without asking the device which rows these are
+                net = self.networks[0]
+                value = net.residual(net.hide(net.expand(flat, torch.float32), dropout, generator)).view(label.shape)
+                return value[:, 1:] - value[:, :1]
             value = torch.zeros(len(flat), device=plan.device)
             for k, net in enumerate(self.networks):
                 rows = torch.nonzero(of == k)[:, 0]
@@ -309,6 +314,13 @@ class NetworkEnergy:
         """Return the energy change, eV, shape (n,), when each state exchanges the occupants of two sites."""
         p, q = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
         return self.pairs.swap_delta(occupations, p, q) + self.carrier.swap(np.asarray(occupations), p, q)
+
+    def swap_rows(
+        self, occupations: NDArray, rows: NDArray, first: NDArray, second: NDArray, carriers: NDArray
+    ) -> NDArray[np.float64]:
+        """Energy change when some states exchange the occupants of two sites each; see :meth:`PairEnergy.swap_rows`."""
+        delta = self.pairs.swap_rows(occupations, rows, first, second, carriers)
+        return delta + self.carrier.swap(occupations, first, second, rows, carriers)
 
     def jump_delta(self, occupations: NDArray, carriers: ArrayLike, network: JumpNetwork) -> NDArray[np.float64]:
         """Return the energy change of every jump, eV, shape (n, J); 0 where there is no jump."""

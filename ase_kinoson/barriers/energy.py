@@ -368,6 +368,32 @@ class PairEnergy:
         p, q = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
         return self._swap(occ, np.arange(len(occ)), p, q)
 
+    def swap_rows(
+        self, occupations: NDArray, rows: NDArray, first: NDArray, second: NDArray, carriers: NDArray
+    ) -> NDArray[np.float64]:
+        """Return the energy change, eV, shape (m,), when some states exchange the occupants of two sites each.
+
+        As :meth:`swap_delta`, without a copy of these states and without a search of their carriers: the cost does
+        not grow with the cell.
+
+        Parameters
+        ----------
+        occupations : ndarray of int, shape (n, n_sites)
+            Species code of every site, of all states.
+        rows : ndarray of int, shape (m,)
+            The states that exchange.
+        first, second : ndarray of int, shape (m,)
+            The two sites of each of them.
+        carriers : ndarray of int, shape (m,)
+            Their carriers.
+
+        Raises
+        ------
+        ModelError
+            If the occupations are those of another supercell.
+        """
+        return self._swap(self._checked(occupations), rows, first, second, carriers)
+
     def jump_delta(self, occupations: NDArray, carriers: ArrayLike, network: JumpNetwork) -> NDArray[np.float64]:
         """Return the energy change of every jump, eV, shape (n, J); 0 where there is no jump.
 
@@ -453,7 +479,9 @@ class PairEnergy:
             known[key] = found
         return known[key]
 
-    def _swap(self, occ: NDArray, rows: NDArray, first: NDArray, second: NDArray) -> NDArray[np.float64]:
+    def _swap(
+        self, occ: NDArray, rows: NDArray, first: NDArray, second: NDArray, carriers: NDArray | None = None
+    ) -> NDArray[np.float64]:
         clusters, s = self.clusters, self.clusters.n_species
         n_basis = self.supercell.alloy.n_basis
         kinds = clusters.table.site_class
@@ -480,7 +508,7 @@ class PairEnergy:
                 wrong = pair[(k * s + new[i]) * s + before] - pair[(k * s + old[i]) * s + before]
                 result += np.bincount(i, right - wrong, minlength=len(rows))
         if clusters.carrier is not None:
-            start = clusters.carrier.carriers(occ)[rows]
+            start = clusters.carrier.carriers(occ)[rows] if carriers is None else carriers
             near = np.flatnonzero(clusters.carrier.touched(start, first, second))
             if len(near):
                 p, q, c = first[near], second[near], start[near]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
@@ -258,6 +259,16 @@ class BarrierEnsemble:
             The other supercell.
         """
         return BarrierEnsemble(tuple(m.on(cell) for m in self.members), self.scale, self.report)
+
+    def with_device(self, device: str | torch.device) -> BarrierEnsemble:
+        """Evaluate the models on a device; see :meth:`BarrierModel.with_device`.
+
+        Parameters
+        ----------
+        device
+            ``"cpu"``, ``"cuda"``, or ``"auto"``: a GPU if there is one.
+        """
+        return BarrierEnsemble(tuple(m.with_device(device) for m in self.members), self.scale, self.report)
 
     def bind(self, network: JumpNetwork) -> BarrierEnsemble:
         """Use the models with the same jumps at another lattice constant; see :meth:`BarrierModel.bind`.

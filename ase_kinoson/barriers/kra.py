@@ -46,11 +46,13 @@ class SiteLookup:
 
     def __init__(self, environment: JumpEnvironment) -> None:
         self.environment = environment
-        cell = environment.network.supercell
-        size = cell.n_sites * environment.network.n_jumps * environment.n_max
-        self._table: NDArray[np.int32] | None = None
-        if size <= TABLE_LIMIT:
-            self._table = self._sites(np.arange(cell.n_sites)).astype(np.int32)
+
+    @cached_property
+    def _table(self) -> NDArray[np.int32] | None:
+        """Sites around all jumps, made when they are first asked for; None where that would be too much."""
+        cell = self.environment.network.supercell
+        size = cell.n_sites * self.environment.network.n_jumps * self.environment.n_max
+        return self._sites(np.arange(cell.n_sites)).astype(np.int32) if size <= TABLE_LIMIT else None
 
     def _sites(self, carriers: NDArray) -> NDArray[np.int64]:
         """Sites, −1 where padded and where a small cell shows an image of one of the two ends."""
@@ -199,12 +201,12 @@ class KraNetwork(InvariantNetwork):
         left = []
         for data in (train, validation):
             known = self.mean.cpu().numpy()[data.moving - 1] + linear(data.codes, data.moving - 1)
-            left.append(torch.as_tensor(data.target - known, device=plan.device))
+            left.append(torch.as_tensor(data.target - known).to(plan.device))
         scale = float(left[0].std()) if len(train.target) > 1 else 1.0
         scale = scale if scale > 1e-9 else 1.0
-        codes, check = (torch.as_tensor(d.codes, device=plan.device) for d in (train, validation))
-        atom, atom_check = (torch.as_tensor(d.moving - 1, device=plan.device) for d in (train, validation))
-        weight = torch.as_tensor(train.weights / train.weights.mean(), device=plan.device).float()
+        codes, check = (torch.as_tensor(d.codes).to(plan.device) for d in (train, validation))
+        atom, atom_check = (torch.as_tensor(d.moving - 1).to(plan.device) for d in (train, validation))
+        weight = torch.as_tensor(train.weights / train.weights.mean()).to(plan.device).float()
 
         def loss(rows: Tensor) -> Tensor:
             hot = self.hide(self.expand(codes[rows], torch.float32), plan.dropout, generator)
@@ -269,7 +271,8 @@ class KraModel:
 
     @cached_property
     def _means(self) -> list[NDArray[np.float64]]:
-        return [net.mean.detach().numpy() for net in self.networks]
+        # a copy: tensors that are sent to another process move to shared memory, and a view would be left behind
+        return [net.mean.detach().numpy().copy() for net in self.networks]
 
     def samples(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from safetensors.numpy import save as save_tensors
 from ase_kinoson.barriers.carrier_network import CarrierNetwork, NetworkEnergy
 from ase_kinoson.barriers.clusters import PairClusters
 from ase_kinoson.barriers.composition_range import CompositionRange
+from ase_kinoson.barriers.device_model import DeviceModel
 from ase_kinoson.barriers.energy import PairEnergy
 from ase_kinoson.barriers.invariant import single_thread
 from ase_kinoson.barriers.kra import KraModel
@@ -43,6 +45,7 @@ from ase_kinoson.crystal.environment import CarrierEnvironment, JumpEnvironment
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
+from ase_kinoson.device import device_of
 from ase_kinoson.errors import ModelError
 
 __all__ = ["BarrierModel", "TrainingBarriers"]
@@ -79,12 +82,14 @@ class BarrierModel:
         report: Mapping[str, Any] | None = None,
         *,
         home: JumpNetwork | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self._network = network
         self._home = home or network  # the same jumps at the lattice constant of the fit, for files
         self.energy = energy
         self.kra = kra
         self.report: dict[str, Any] = dict(report or {})
+        self._device = device or torch.device("cpu")
 
     @property
     def network(self) -> JumpNetwork:
@@ -246,23 +251,44 @@ class BarrierModel:
                 f"{self.species}; use states of "
                 "this model's supercell"
             )
+        if self._device.type != "cpu":
+            return JumpEnergies(*self._laid_out.of_arrays(occ, c))
         parts = [slice(start, start + STATES) for start in range(0, len(c), STATES)]
-        workers = min(torch.get_num_threads(), len(parts))
+        workers, model = min(torch.get_num_threads(), len(parts)), self._laid_out
         if workers > 1:  # states side by side: small tensor operations gain nothing from more threads each
             with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                found = list(pool.map(lambda part: self._jump_energies(occ[part], c[part]), parts))
+                found = list(pool.map(lambda part: model.of_arrays(occ[part], c[part]), parts))
         else:
             with single_thread():
-                found = [self._jump_energies(occ[part], c[part]) for part in parts]
-        barrier, delta = (
-            (np.concatenate(x) for x in zip(*found, strict=True)) if found else np.zeros((2, *targets.shape))
-        )
-        exists = targets >= 0
-        return JumpEnergies(np.where(exists, barrier, np.inf), np.where(exists, delta, 0.0))
+                found = [model.of_arrays(occ[part], c[part]) for part in parts]
+        if not found:
+            return JumpEnergies(np.zeros(targets.shape), np.zeros(targets.shape))
+        return JumpEnergies(*(np.concatenate(x) for x in zip(*found, strict=True)))
 
-    def _jump_energies(self, occ: NDArray, c: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        delta = self.energy.jump_delta(occ, c, self.network)
-        return self.kra.kra(occ, c) + 0.5 * delta, delta
+    @cached_property
+    def _laid_out(self) -> DeviceModel:
+        """What evaluates the model, on its device."""
+        return DeviceModel.of(self, device=self._device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where :meth:`jump_energies` and :meth:`predict` compute."""
+        return self._device
+
+    def with_device(self, device: str | torch.device) -> BarrierModel:
+        """Evaluate the model on a device; occupations and results stay NumPy, what is saved does not change.
+
+        Parameters
+        ----------
+        device
+            ``"cpu"``, ``"cuda"``, or ``"auto"``: a GPU if there is one.
+
+        Raises
+        ------
+        ModelError
+            If there is no such device.
+        """
+        return BarrierModel(self.network, self.energy, self.kra, self.report, home=self._home, device=device_of(device))
 
     def predict(self, states: States) -> NDArray[np.float64]:
         """Return the barriers of all jumps, eV, shape (n, J); ``inf`` where there is no jump.
@@ -308,7 +334,12 @@ class BarrierModel:
             kra = kra.with_species(np.array([own.species.index(s) for s in cell.species[1:]]))
         home = Supercell(replace(cell.alloy, cell=self._home.supercell.alloy.cell), cell.matrix)
         return BarrierModel(
-            network, self.energy.on(cell), kra.on(network), self.report, home=replace(self._home, supercell=home)
+            network,
+            self.energy.on(cell),
+            kra.on(network),
+            self.report,
+            home=replace(self._home, supercell=home),
+            device=self._device,
         )
 
     def bind(self, network: JumpNetwork) -> BarrierModel:
@@ -330,7 +361,9 @@ class BarrierModel:
         except ModelError:
             return self
         moved = self.on(cell)
-        return BarrierModel(network, moved.energy, moved.kra.on(network), self.report, home=moved._home)
+        return BarrierModel(
+            network, moved.energy, moved.kra.on(network), self.report, home=moved._home, device=self._device
+        )
 
     @property
     def composition_range(self) -> CompositionRange | None:
@@ -356,7 +389,8 @@ class BarrierModel:
         energy = self.energy
         if isinstance(energy, NetworkEnergy):
             energy = replace(energy, carrier=energy.carrier.with_precision(dtype))
-        return BarrierModel(self.network, energy, self.kra.with_precision(dtype), self.report, home=self._home)
+        kra = self.kra.with_precision(dtype)
+        return BarrierModel(self.network, energy, kra, self.report, home=self._home, device=self._device)
 
     # -- files ------------------------------
 

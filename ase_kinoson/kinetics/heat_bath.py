@@ -7,9 +7,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.barriers.source import EnergyModel
 from ase_kinoson.crystal.supercell import Supercell
+from ase_kinoson.kinetics.monte_carlo import swap_some
 from ase_kinoson.units import thermal_energy
 
 __all__ = ["CarrierHeatBath"]
+
+
+_EXCHANGES = 2**16
+"""Exchanges looked at in one go; bounds memory."""
 
 
 class CarrierHeatBath:
@@ -47,13 +52,14 @@ class CarrierHeatBath:
         self._mobile = mobile = cell.mobile_sites
         self._energies = np.empty((len(homes), len(mobile)))
         base = model.energies(arrangements)
-        step = max(1, 2_000_000 // (len(mobile) * max(1, cell.n_sites)))
-        for first in range(0, len(homes), step):
-            part = slice(first, first + step)
-            repeated = np.repeat(arrangements[part], len(mobile), axis=0)
-            homes_of = np.repeat(homes[part], len(mobile))
-            delta = model.swap_delta(repeated, homes_of, np.tile(mobile, len(homes[part])))
-            self._energies[part] = base[part, None] + delta.reshape(-1, len(mobile))
+        # without swap_rows every exchange costs a copy of its state
+        step = _EXCHANGES if hasattr(model, "swap_rows") else max(1, 2_000_000 // max(1, cell.n_sites))
+        flat = self._energies.reshape(-1)
+        for first in range(0, len(flat), step):
+            rows, place = np.divmod(np.arange(first, min(first + step, len(flat))), len(mobile))
+            home = homes[rows]
+            delta = swap_some(model, arrangements, rows, home, mobile[place], carriers=home)
+            flat[first : first + step] = base[rows] + delta
         factor = np.exp(-(self._energies - self._energies.min(axis=1, keepdims=True)) / kT)
         self._total = np.cumsum(factor, axis=1)
         self.entropy = self._total[:, -1] ** 2 / (factor**2).sum(axis=1)

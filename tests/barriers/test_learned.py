@@ -3,6 +3,7 @@ checks."""
 
 import json
 from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -256,6 +257,19 @@ def test_round_trip(name, tmp_path):
         again = BarrierModel.load(tmp_path / path, network).with_precision("double")
         assert again.supercell == model.supercell
         assert np.array_equal(again.jump_energies(occ, c).barrier, expected)
+
+
+def test_a_model_that_was_sent_to_a_process_still_predicts():
+    """Tensors pickled for another process move to shared memory: a view kept of one would point to nothing."""
+    model = random_model(lattice("fcc"))
+    occ, c = random_occupations(model.supercell, 5, np.random.default_rng(0))
+    before, kra = model.jump_energies(occ, c), model.kra.kra(occ, c)
+    for mean, net in zip(model.kra._means, model.kra.networks, strict=True):
+        assert np.shares_memory(net.mean.numpy(), net.mean.detach().numpy())  # the broken twin
+        assert not np.shares_memory(mean, net.mean.detach().numpy())
+    ForkingPickler.dumps(model)
+    assert np.array_equal(model.jump_energies(occ, c).barrier, before.barrier)
+    assert np.array_equal(model.kra.kra(occ, c), kra)
 
 
 def test_damaged_files(tmp_path):

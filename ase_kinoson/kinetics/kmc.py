@@ -3,6 +3,9 @@
 Residence-time algorithm (Bortz, Kalos and Lebowitz, J. Comput. Phys. 17, 10 (1975)): every step is a jump, chosen with
 p_k = W_k/Γ, Γ = Σ_k W_k. The time of a jump is its mean 1/Γ, not a random number of that mean: averages are the same
 and less noisy. Nothing in a step is proportional to the size of the supercell.
+
+The step is written twice: with NumPy for all walkers at once, for rates of any kind, and as compiled loops over single
+walkers (:mod:`ase_kinoson.kinetics.loops`), which make the same jumps from the same random numbers.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonError, StatesError
 from ase_kinoson.kinetics.lags import WINDOW, LagLadder
 from ase_kinoson.kinetics.lattice_gas import _BoundSpeciesRates
+from ase_kinoson.kinetics.loops import Board, Loop, loop_for
 from ase_kinoson.kinetics.rates import Rates
 from ase_kinoson.npz import read_npz
 
@@ -32,6 +37,9 @@ VERSION = 1
 
 CHUNK = 2**16
 """Sites or states treated at a time while preparing."""
+
+DRAWS = 2**22
+"""Random numbers drawn at a time, 32 MB."""
 
 
 class KineticMonteCarlo:
@@ -176,11 +184,15 @@ class KineticMonteCarlo:
         bad = ~((gamma > 0) & np.isfinite(gamma)) & matters
         if bad.any():
             i = int(np.flatnonzero(bad)[0])
-            raise StatesError(
-                f"found a total rate of {gamma[i]:g} s⁻¹ in {what} {i} (carrier on site {int(carriers[i])}); expected "
-                "a positive number, because a carrier that cannot jump has no trajectory; give every state a jump with "
-                "a rate, or leave such states out"
-            )
+            KineticMonteCarlo._refuse(gamma[i], what, i, int(carriers[i]))
+
+    @staticmethod
+    def _refuse(gamma: float, what: str, i: int, carrier: int) -> None:
+        raise StatesError(
+            f"found a total rate of {gamma:g} s⁻¹ in {what} {i} (carrier on site {carrier}); expected a positive "
+            "number, because a carrier that cannot jump has no trajectory; give every state a jump with a rate, or "
+            "leave such states out"
+        )
 
     # -- jumping --------------------------------------------------------------------------------------------------
 
@@ -192,17 +204,74 @@ class KineticMonteCarlo:
         n_jumps
             Jumps of each walker.
         tick
-            Called without arguments after each round.
+            Called without arguments, once for each jump of all walkers; compiled loops make up to 128 at a time.
 
         Raises
         ------
         StatesError
             If a walker is in a state that no jump leaves.
         """
-        for _ in range(n_jumps):
-            self._jump()
+        loop, left = self._fast_loop(), n_jumps
+        while left > 0:
+            done = 1
+            if loop is None:
+                self._jump()
+            else:
+                done = min(left, WINDOW - self.n_jumps % WINDOW, max(1, DRAWS // self.n_walkers))
+                loop.run(self, self._rng.random((done, self.n_walkers)))
+                self._count(done)
+            left -= done
             if tick is not None:
-                tick()
+                for _ in range(done):
+                    tick()
+
+    @cached_property
+    def _loop(self) -> Loop | None:
+        return loop_for(self.rates, self.network)
+
+    def _fast_loop(self) -> Loop | None:
+        """Return the compiled loop, if it makes the jumps of this object: a subclass may jump in its own way."""
+        own_way = type(self)._jump is not KineticMonteCarlo._jump
+        no_table = self._by_species is None and isinstance(self.rates.source, _BoundSpeciesRates)
+        return None if own_way or no_table else self._loop
+
+    def board(self) -> Board:
+        """Return the arrays that a compiled loop works on: no copies, valid until the next checkpoint is loaded."""
+        follow, n = self.follow_atoms, self.n_walkers
+        return Board(
+            occupations=self.occupations,
+            carriers=self.carriers,
+            atoms=self.atoms if self.atoms is not None else np.zeros((1, 1), dtype=np.int32),
+            displacements=self.displacements if self.displacements is not None else np.zeros((1, 1, 3)),
+            times=self.times,
+            expected=self._expected.reshape(n, len(self._vectors), len(self.species)),
+            column_seen=self._column_seen,
+            kind_seen=self._kind_seen,
+            atom_seen=self._atom_seen if self._atom_seen is not None else np.zeros((1, 1), dtype=np.int32),
+            targets=self._targets,
+            column=self._column,
+            vectors=self._vectors,
+            n_basis=self.network.supercell.alloy.n_basis,
+            interstitial=self.network.mechanism == "interstitial",
+            follow=follow,
+        )
+
+    def refuse(self, walker: int, gamma: float) -> None:
+        """Stop at a state that no jump leaves.
+
+        Parameters
+        ----------
+        walker
+            Which walker is in it.
+        gamma
+            Its total rate, s⁻¹.
+
+        Raises
+        ------
+        StatesError
+            Always.
+        """
+        self._refuse(gamma, "walker", walker, int(self.carriers[walker]))
 
     def burn_in(self, n_jumps: int, *, tick: Callable[[], Any] | None = None) -> None:
         """Jump without measuring, then begin to measure from zero.
@@ -256,9 +325,13 @@ class KineticMonteCarlo:
             atoms[here], atoms[there] = atoms[there], atoms[here]
             self.displacements.reshape(-1, 3)[self._origin + atom] += self._vectors[kind]
             self._atom_seen[seen] = atom
-        self.n_jumps += 1
+        self._count(1)
+
+    def _count(self, done: int) -> None:
+        """Count jumps, and sort a whole window of them into the ladder."""
+        self.n_jumps += done
         if self.n_jumps % WINDOW == 0:
-            self.ladder.add(self._column_seen, self._vectors[self._kind_seen], self._atom_seen)
+            self.ladder.add_kinds(self._column_seen, self._kind_seen, self._vectors, self._atom_seen)
 
     # -- what was measured ----------------------------------------------------------------------------------------
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_kinoson.compiled import can_compile
+from ase_kinoson.kinetics.loops import over_walkers
+
 __all__ = ["LagLadder", "WINDOW"]
 
 WINDOW = 128
@@ -50,6 +53,9 @@ class LagLadder:
         self.tracer: list[NDArray[np.float64]] = []
         self._waiting: list[NDArray[np.float64] | None] = []
         self._moved: list[_Moved | None] = []
+        # the levels within a window lie side by side, for the compiled loop
+        low = (n_walkers, WINDOW.bit_length(), n_species)
+        self._low_collective, self._low_tracer = np.zeros((*low, 3, n_species, 3)), np.zeros((*low, 6))
 
     @property
     def lags(self) -> NDArray[np.int64]:
@@ -103,14 +109,89 @@ class LagLadder:
                 moved = None if moved is None else moved.paired(self.n_atoms).summed()
             level += 1
 
-    def _collect(self, level: int, blocks: NDArray, moved: _Moved | None) -> None:
+    def add_kinds(self, species: NDArray, kinds: NDArray, vectors: NDArray, atoms: NDArray | None) -> None:
+        """Take in the next jumps of all walkers, whose displacements come from a table; compiled where it can be.
+
+        Parameters
+        ----------
+        species : ndarray of int8, shape (WINDOW, n_walkers)
+            Number of the species that moved, from 0.
+        kinds : ndarray of int32, shape (WINDOW, n_walkers)
+            Row of ``vectors`` of each jump.
+        vectors : ndarray, shape (n_kinds, 3)
+            Displacement of the atom that moves, Å.
+        atoms : ndarray of int32, shape (WINDOW, n_walkers)
+            Its number; not needed without ``follow_atoms``.
+        """
+        if not can_compile():
+            return self.add(species, vectors[kinds], atoms)
+        from ase_kinoson.kinetics.ladder_loop import sort_window
+
+        n, top = self.n_walkers, WINDOW.bit_length() - 1
+        for level in range(top + 1):
+            self._make(level)
+            self.n_blocks[level] += WINDOW >> level
+        named = atoms if self.follow_atoms and atoms is not None else np.zeros((1, 1), dtype=np.int32)
+        blocks = np.empty((n, 3 * self.n_species))
+
+        def sort(first: int, last: int) -> tuple[NDArray, NDArray, NDArray]:
+            return sort_window(
+                species,
+                kinds,
+                named,
+                vectors,
+                self._low_collective,
+                self._low_tracer,
+                blocks,
+                first,
+                last,
+                self.n_atoms,
+                self.follow_atoms,
+                RETURNED,
+            )
+
+        found = over_walkers(sort, n)
+        moved = None
+        if self.follow_atoms:
+            moved = _Moved(*(found[0] if len(found) == 1 else map(np.concatenate, zip(*found, strict=True))))
+        self._carry(top, blocks[:, None, :], moved)
+
+    def _carry(self, level: int, blocks: NDArray, moved: _Moved | None) -> None:
+        """Join a block that was counted at its level with the one that waits there, and so on upwards."""
+        from ase_kinoson.kinetics.ladder_joins import add_squares, join_lists
+
+        n, s = self.n_walkers, self.n_species
+        while True:
+            waiting, before = self._waiting[level], self._moved[level]
+            if waiting is None:
+                self._waiting[level], self._moved[level] = blocks, moved
+                return
+            self._waiting[level] = self._moved[level] = None
+            blocks = waiting + blocks
+            level += 1
+            self._make(level)
+            self.n_blocks[level] += 1
+            add_squares(blocks[:, 0], self.collective[level].reshape(n, 3 * s, 3 * s))
+            if moved is not None:
+                assert before is not None
+                one = (before.key, before.species, before.displacement)
+                two = (moved.key, moved.species, moved.displacement)
+                moved = _Moved(*join_lists(*one, *two, self.tracer[level], self.n_atoms, RETURNED))
+
+    def _make(self, level: int) -> None:
+        """Make room for a level."""
         n, s = self.n_walkers, self.n_species
         if level == len(self.n_blocks):
+            low = level < WINDOW.bit_length()
             self.n_blocks.append(0)
-            self.collective.append(np.zeros((n, s, 3, s, 3)))
-            self.tracer.append(np.zeros((n, s, 6)))
+            self.collective.append(self._low_collective[:, level] if low else np.zeros((n, s, 3, s, 3)))
+            self.tracer.append(self._low_tracer[:, level] if low else np.zeros((n, s, 6)))
             self._waiting.append(None)
             self._moved.append(None)
+
+    def _collect(self, level: int, blocks: NDArray, moved: _Moved | None) -> None:
+        n, s = self.n_walkers, self.n_species
+        self._make(level)
         self.n_blocks[level] += blocks.shape[1]
         self.collective[level] += np.matmul(blocks.transpose(0, 2, 1), blocks).reshape(n, s, 3, s, 3)
         if moved is not None:
@@ -139,10 +220,15 @@ class LagLadder:
 
     def restore(self, arrays: dict[str, NDArray]) -> None:
         """Undo :meth:`to_arrays`."""
-        self.n_blocks = arrays["n_blocks"].tolist()
-        levels = range(len(self.n_blocks))
-        self.collective = [arrays[f"collective_{level}"] for level in levels]
-        self.tracer = [arrays[f"tracer_{level}"] for level in levels]
+        n_blocks = arrays["n_blocks"].tolist()
+        levels = range(len(n_blocks))
+        self.n_blocks, self.collective, self.tracer = [], [], []
+        self._waiting, self._moved = [], []
+        for level in levels:
+            self._make(level)
+            self.n_blocks[level] = n_blocks[level]
+            self.collective[level][...] = arrays[f"collective_{level}"]
+            self.tracer[level][...] = arrays[f"tracer_{level}"]
         self._waiting = [arrays.get(f"waiting_{level}") for level in levels]
         self._moved = [
             _Moved(arrays[f"key_{level}"], arrays[f"species_{level}"], arrays[f"displacement_{level}"])

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
-from ase_kinoson.errors import KinosonError, KinosonWarning, StatesError
+from ase_kinoson.device import device_of
+from ase_kinoson.errors import KinosonError, KinosonWarning, ModelError, StatesError
 from ase_kinoson.kinetics.kmc import KineticMonteCarlo
 from ase_kinoson.kinetics.lags import WINDOW
 from ase_kinoson.kinetics.rates import Rates
@@ -34,6 +35,9 @@ __all__ = ["KmcTransport", "run_kmc"]
 
 CHECKPOINT_SECONDS = 60.0
 """Time between two writes of a checkpoint."""
+
+DEVICE_WALKERS = 4096
+"""With fewer walkers than these, a GPU waits for its own commands, and the processor is as quick."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +108,7 @@ def run_kmc(
     checkpoint: str | Path | None = None,
     n_resamples: int = 400,
     progress: bool = False,
+    device: str = "auto",
 ) -> KmcTransport:
     """Run kinetic Monte Carlo and derive all transport coefficients.
 
@@ -135,6 +140,9 @@ def run_kmc(
         gives the same numbers as one in one go, and a longer one goes on from a shorter one.
     progress
         Show a progress bar.
+    device
+        ``"cpu"``, ``"cuda"`` (a GPU, with random numbers of its own), or ``"auto"``: a GPU if there is one, it knows
+        the rates, and there are walkers enough to fill it (4096); else the processor, in as many threads as torch uses.
 
     Raises
     ------
@@ -142,6 +150,8 @@ def run_kmc(
         If the states are of an ensemble that trajectories do not keep, or a state has no jump.
     KinosonError
         If the checkpoint belongs to another run.
+    ModelError
+        If there is no such device, or the rates cannot be computed there.
 
     Notes
     -----
@@ -157,7 +167,7 @@ def run_kmc(
         states, jumps, source, temperature_K=temperature_K, attempt_frequency=attempt_frequency
     )
     kind, reasons = _ensemble(states, rates, burn_in)
-    engine = KineticMonteCarlo(states, jumps, rates, n_walkers=n_walkers, seed=seed, follow_atoms=tracers)
+    engine = _engine(states, jumps, rates, device=device, n_walkers=n_walkers, seed=seed, follow_atoms=tracers)
     _advance(engine, -(-n_jumps // WINDOW) * WINDOW, burn_in, checkpoint, progress)
     snapshot = engine.snapshot(states)
     w = rates(snapshot.occupations, snapshot.carriers)
@@ -243,6 +253,21 @@ def run_kmc(
     for reason in reasons:
         warnings.warn(reason, KinosonWarning, stacklevel=2)
     return result
+
+
+def _engine(states: States, jumps: JumpNetwork, rates: Rates, *, device: str, **given: Any) -> KineticMonteCarlo:
+    """Walkers on a device."""
+    place = device_of(device)
+    if place.type == "cpu" or (device == "auto" and given["n_walkers"] < DEVICE_WALKERS):
+        return KineticMonteCarlo(states, jumps, rates, **given)
+    from ase_kinoson.kinetics.device_kmc import DeviceKineticMonteCarlo
+
+    try:
+        return DeviceKineticMonteCarlo(states, jumps, rates, device=place, **given)
+    except ModelError:
+        if device != "auto":
+            raise
+        return KineticMonteCarlo(states, jumps, rates, **given)
 
 
 def _ensemble(states: States, rates: Rates, burn_in: int) -> tuple[str, list[str]]:

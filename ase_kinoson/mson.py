@@ -10,12 +10,15 @@ does.
 from __future__ import annotations
 
 import collections.abc
+import json
+import os
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -56,6 +59,54 @@ class Storable(MSONable):
             If fields are missing.
         """
         return build(cls, d)
+
+    def save(
+        self,
+        json_path: os.PathLike | str,
+        mkdir: bool = True,
+        json_kwargs: dict | None = None,
+        pickle_kwargs: dict | None = None,
+        strict: bool = True,
+    ) -> None:
+        """Write one JSON file; monty's own method would put what JSON cannot hold into a pickle beside it.
+
+        Parameters
+        ----------
+        json_path
+            The file.
+        mkdir
+            Make the folder.
+        json_kwargs
+            Of :func:`json.dumps`.
+        pickle_kwargs
+            Not used.
+        strict
+            Refuse to write over a file.
+
+        Raises
+        ------
+        FileExistsError
+            If the file exists and ``strict``.
+        KinosonError
+            If a field holds what JSON cannot.
+        """
+        path, text = Path(json_path), json.dumps(self.as_dict(), **(json_kwargs or {}))
+        if strict and path.exists():
+            raise FileExistsError(f"found {path}; expected no file of this name; pass strict=False to write over it")
+        if mkdir:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, file_path: os.PathLike | str) -> Self:
+        """Read a file of :meth:`save`; no pickle is ever opened.
+
+        Parameters
+        ----------
+        file_path
+            The file.
+        """
+        return cls.from_dict(json.loads(Path(file_path).read_text(encoding="utf-8")))
 
 
 def encode(value: Any) -> Any:

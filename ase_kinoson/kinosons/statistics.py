@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ase_kinoson.errors import StatesError
 from ase_kinoson.mson import decode
 
-__all__ = ["Bootstrap", "Quantity"]
+__all__ = ["Bootstrap", "Quantity", "rows_of_sums"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Bootstrap:
     @property
     def has_errors(self) -> bool:
         """Whether there are at least two groups, so that an error can be stated."""
-        return bool(np.any(np.ptp(self.resampled, axis=0) > 0))
+        return len(self.resampled) > 0 and bool(np.any(np.ptp(self.resampled, axis=0) > 0))
 
     def means(self, values: NDArray) -> tuple[NDArray, NDArray]:
         """Weighted mean and its resamples.
@@ -154,3 +154,34 @@ class Bootstrap:
             return value, np.full_like(np.asarray(value, dtype=float), np.nan)
         spread = np.array([function(*(r[i] for _, r in pairs)) for i in range(len(self.resampled))])
         return value, spread.std(axis=0, ddof=1)
+
+
+def rows_of_sums(
+    weights: NDArray[np.float64], sums: NDArray[np.float64], *, n_resamples: int = 400, seed: int = 0
+) -> tuple[NDArray[np.float64], bool]:
+    """What :meth:`Bootstrap.rows` gives, from sums over the states of each group.
+
+    A resample counts each group so and so often; all that it needs of the states is their sum in each group.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (n_groups,)
+        Sum of the weights of each group, in the order of the numbers of the groups.
+    sums : ndarray, shape (n_groups, n)
+        Sums of weight times value.
+    n_resamples, seed
+        As in :meth:`Bootstrap.over`.
+
+    Returns
+    -------
+    rows : ndarray, shape (1 + n_resamples, n)
+        Weighted mean and its resamples.
+    has_errors : bool
+        Whether there are at least two groups with a weight.
+    """
+    rng = np.random.default_rng(seed)
+    mean = sums.sum(axis=0) / weights.sum()
+    counts = rng.multinomial(len(weights), np.full(len(weights), 1.0 / len(weights)), size=n_resamples).astype(float)
+    total = (counts @ weights)[:, None]
+    resampled = np.where(total > 0, (counts @ sums) / np.where(total > 0, total, 1.0), mean)
+    return np.concatenate([mean[None], resampled]), int((weights > 0).sum()) > 1 and n_resamples > 1

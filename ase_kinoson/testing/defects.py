@@ -277,8 +277,11 @@ def swap_defect(energy: Any, states: States, *, n_swaps: int = 40, seed: int = 0
     """
     cell = states.supercell
     rng = np.random.default_rng(seed)
+    varying = np.flatnonzero(cell.alloy.varying_basis[cell.basis_index])
+    if len(varying) == 0:  # an interstitial in a pure host: nothing to exchange
+        return 0.0
     rows = rng.integers(len(states), size=n_swaps)
-    first = rng.choice(np.flatnonzero(cell.alloy.varying_basis[cell.basis_index]), n_swaps)
+    first = rng.choice(varying, n_swaps)
     first[: n_swaps // 4] = states.carriers[rows[: n_swaps // 4]]
     second = np.array([rng.choice(np.flatnonzero(cell.sublattice == cell.sublattice[i])) for i in first])
     before = states.occupations[rows]

@@ -60,14 +60,25 @@ class Closure(nn.Module):
                 self.second = _Gate(n + 2 + 2 * n_codes, hidden, 1, generator)
 
     @torch.no_grad()
-    def calibrate(self, paths: Paths, weights: Tensor) -> None:
-        """Take the scale of the rates from typical paths of weighted states, once, before training."""
-        w = weights[:, None].expand_as(paths.log_rate)
-        self.rate_mean, self.rate_scale = _moments(paths.log_rate, w)
-        exists = paths.probability > 0
-        if bool(exists.any()):
-            w = weights[:, None, None].expand_as(paths.log_back)
-            self.back_mean, self.back_scale = _moments(paths.log_back[exists], w[exists])
+    def calibrate(self, *parts: tuple[Paths, Tensor]) -> None:
+        """Take the scale of the rates from typical paths of weighted states, once, before training.
+
+        Parameters
+        ----------
+        *parts
+            Paths of some states and the weights of these, shape (n,). Balls around unlike sites are of unlike size,
+            so that each basis site is a part of its own.
+        """
+        rates, rate_weights, back, back_weights = [], [], [], []
+        for paths, weights in parts:
+            rates.append(paths.log_rate.reshape(-1))
+            rate_weights.append(weights[:, None].expand_as(paths.log_rate).reshape(-1))
+            exists = paths.probability > 0
+            back.append(paths.log_back[exists])
+            back_weights.append(weights[:, None, None].expand_as(paths.log_back)[exists])
+        self.rate_mean, self.rate_scale = _moments(torch.cat(rates), torch.cat(rate_weights))
+        if any(len(x) for x in back):
+            self.back_mean, self.back_scale = _moments(torch.cat(back), torch.cat(back_weights))
 
     def forward(self, paths: Paths, movers: Tensor, second_movers: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return the coefficients of the displacements along the paths.
@@ -85,37 +96,55 @@ class Closure(nn.Module):
         second : Tensor, shape (n, M, J, J), or None
         """
         p = paths.probability
-        who = nn.functional.one_hot(movers, self.n_codes).to(p.dtype)
         factor = self.factor[:, movers]  # (kind, n, M, J)
+        gate, again = (
+            (paths.gate, paths.gate_behind) if paths.gate is not None else self.gates(paths, movers, second_movers)
+        )
+        if self.jumps == 1:
+            return p * (factor[0] if gate is None else factor[0] + gate[:, 0]), None
+        assert paths.direct is not None and paths.onward is not None and second_movers is not None
+        first, direct, last = factor[0], factor[1], self.factor[2][second_movers]
+        if gate is not None and again is not None:
+            first, direct, last = first + gate[:, 0], direct + gate[:, 1], last + again
+        return p * first + paths.direct * direct, paths.onward * last
+
+    def gates(self, paths: Paths, movers: Tensor, second_movers: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Return what the gates add to the factors; None without gates.
+
+        Parameters
+        ----------
+        paths, movers, second_movers
+            As in :meth:`forward`.
+
+        Returns
+        -------
+        first : Tensor, shape (n, n_kinds, M, J), or None
+            Of p_k, and for paths of two jumps of p_k (1 − q_k)/ε.
+        second : Tensor, shape (n, M, J, J), or None
+            Of the second jump.
+        """
+        if self.first is None:
+            return None, None
+        p = paths.probability
+        who = nn.functional.one_hot(movers, self.n_codes).to(p.dtype)
         # far from what was seen, gates say the same as at the border of it
         rate = ((paths.log_rate - self.rate_mean) / self.rate_scale).clamp(-4.0, 4.0)[..., None].expand_as(p)
         back = ((paths.log_back - self.back_mean) / self.back_scale).clamp(-4.0, 4.0)
         known = [p.clamp_min(1e-6).log() / SPAN, rate, back]
-        if self.jumps == 1:
-            if self.first is not None:
-                factor = factor + self.first(torch.cat([torch.stack(known, -1), who], -1)).movedim(-1, 0)
-            return p * factor[0], None
-        assert paths.direct is not None and paths.onward is not None and second_movers is not None
+        if self.second is None:
+            return self.first(torch.cat([torch.stack(known, -1), who], -1)).movedim(-1, 1), None
+        assert second_movers is not None
         assert paths.log_return is not None and paths.log_exit is not None and paths.log_rate_behind is not None
         assert paths.log_second is not None and paths.log_second_back is not None
-        last = self.factor[2][second_movers]
-        if self.first is not None and self.second is not None:
-            behind = ((paths.log_rate_behind - self.rate_mean) / self.rate_scale).clamp(-4.0, 4.0)
-            known += [paths.log_return / SPAN, behind, (paths.log_exit / SPAN)[..., None].expand_as(p)]
-            about = torch.cat([torch.stack(known, -1), who], -1)
-            gate = self.first(about).movedim(-1, 0)
-            factor = torch.stack([factor[0] + gate[0], factor[1] + gate[1]])
-            again = ((paths.log_second_back - self.back_mean) / self.back_scale).clamp(-4.0, 4.0)
-            more = torch.stack([paths.log_second / SPAN, again], -1)
-            # the first layer is linear: what is common to all second jumps goes through it once
-            common, own = self.second.split(about, more, self.n_codes)
-            last = (
-                last
-                + self.second.rest(common[..., None, :] + own + self.second.species(second_movers, self.n_codes))[
-                    ..., 0
-                ]
-            )
-        return p * factor[0] + paths.direct * factor[1], paths.onward * last
+        behind = ((paths.log_rate_behind - self.rate_mean) / self.rate_scale).clamp(-4.0, 4.0)
+        known += [paths.log_return / SPAN, behind, (paths.log_exit / SPAN)[..., None].expand_as(p)]
+        about = torch.cat([torch.stack(known, -1), who], -1)
+        again = ((paths.log_second_back - self.back_mean) / self.back_scale).clamp(-4.0, 4.0)
+        more = torch.stack([paths.log_second / SPAN, again], -1)
+        # the first layer is linear: what is common to all second jumps goes through it once
+        common, own = self.second.split(about, more, self.n_codes)
+        last = self.second.rest(common[..., None, :] + own + self.second.species(second_movers, self.n_codes))
+        return self.first(about).movedim(-1, 1), last[..., 0]
 
 
 def _moments(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

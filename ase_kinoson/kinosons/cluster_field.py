@@ -13,22 +13,21 @@ site e needs no coefficients.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from ase_kinoson.crystal.environment import CarrierEnvironment, EnvironmentClass
+from ase_kinoson.crystal.environment import CarrierEnvironment
 from ase_kinoson.crystal.jumps import JumpNetwork
+from ase_kinoson.kinosons.cluster_orbits import UNIT, ClusterSites, Orbit, list_clusters
+from ase_kinoson.kinosons.twofold import SignedInputs, Twofold, chunk_of
 
 __all__ = ["ClusterField"]
-
-UNIT = 1e-6
-"""Cutoffs are stored as whole multiples of this, Å."""
 
 
 class ClusterField(nn.Module):
@@ -73,7 +72,7 @@ class ClusterField(nn.Module):
             allowed.append(tuple(moving if sub.mobile else sorted(fixed, reverse=True)))
         # the same atoms may stand on every mobile site; empty ones are images of the carrier and no atoms
         self._sites = tuple(
-            _Sites(
+            ClusterSites(
                 kind,
                 None if interstitial else np.flatnonzero(alloy.mobile_basis[kind.basis]),
                 tuple(moving),
@@ -91,7 +90,7 @@ class ClusterField(nn.Module):
 
     def _build(self, dtype: torch.dtype = torch.float32) -> None:
         parts = (_ClassClusters(x, self.pair_cutoff, self.reach) for x in self._sites)
-        self.parts = nn.ModuleList(parts).to(dtype)
+        self.parts = nn.ModuleList(parts).to(self.options.device, dtype)
 
     @property
     def pair_cutoff(self) -> float:
@@ -122,6 +121,22 @@ class ClusterField(nn.Module):
         -------
         Tensor, shape (n, n_out, 3)
         """
+        return self.columns(codes.T, kind).permute(2, 1, 0)
+
+    def columns(self, codes: Tensor, kind: int) -> Tensor:
+        """Return the same with one column for each environment.
+
+        Parameters
+        ----------
+        codes : Tensor of int64, shape (n_env, n)
+            Species codes around the carrier.
+        kind
+            Symmetry class of the carrier site.
+
+        Returns
+        -------
+        Tensor, shape (3, n_out, n)
+        """
         return self.parts[kind](codes)
 
     @torch.no_grad()
@@ -139,43 +154,34 @@ class ClusterField(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # a file knows the cutoffs it was made with; whoever reads it need not
         options = state_dict.get(f"{prefix}options")
-        if options is not None and not torch.equal(options, self.options):
+        if options is not None and not torch.equal(options.to(self.options.device), self.options):
             self.options.copy_(options)
             self._build(next((p.dtype for p in self.parameters()), torch.float32))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-@dataclass(frozen=True, eq=False)
-class _Sites:
-    """What the clusters of one class are made of."""
-
-    kind: EnvironmentClass
-    slots: NDArray[np.int64] | None  # environment sites that get a vector; None: the carrier itself
-    moving: tuple[int, ...]  # species codes of atoms with a vector
-    allowed: tuple[tuple[int, ...], ...]  # species codes that environment sites may hold; the first is the reference
-    n_codes: int
-    projector: NDArray[np.float64]
-    length: float
-
-
 class _ClassClusters(nn.Module):
-    """One dense linear map from the one-hot environment to all vectors, folded from the coefficients of clusters."""
+    """A linear map from the one-hot environment to all vectors, folded from the coefficients of clusters.
 
-    one_hot: Tensor
+    It falls into blocks, one for each character of a subgroup; see :mod:`.twofold`.
+    """
+
+    wanted: Tensor
     own: Tensor
+    out_sites: Tensor
     out_slots: Tensor
+    out_rows: Tensor
+    sites: Tensor
+    rows: Tensor
     target: Tensor
     source: Tensor
+    first_target: Tensor
+    first: Tensor
 
-    def __init__(self, sites: _Sites, pair_cutoff: float, reach: float) -> None:
+    def __init__(self, sites: ClusterSites, pair_cutoff: float, reach: float) -> None:
         super().__init__()
         kind, slots = sites.kind, sites.slots
         others = sorted({c for codes in sites.allowed for c in codes[1:]}, reverse=True)
-        one_hot = torch.zeros(sites.n_codes, len(others))
-        own = torch.zeros(sites.n_codes, len(sites.moving))
-        for flags, codes in ((one_hot, others), (own, sites.moving)):
-            for column, code in enumerate(codes):
-                flags[code, column] = 1.0
         column_of = {code: column for column, code in enumerate(others)}
         n_env, n_own = kind.n_sites, 1 if slots is None else len(sites.moving)
         place = np.zeros(n_env, dtype=np.int64)
@@ -186,11 +192,11 @@ class _ClassClusters(nn.Module):
         self.n_in = n_env * len(others)
         width = self.n_out * n_own * 3
 
-        pairs, triplets = _list_clusters(sites, pair_cutoff, reach)
+        pairs, triplets = list_clusters(sites, pair_cutoff, reach)
         rows: list[tuple[int, int, float]] = []  # where in the dense map, which coefficient, how much
         species: list[int] = []
 
-        def fill(orbits: Sequence[_Orbit], n: int) -> int:
+        def fill(orbits: Sequence[Orbit], n: int) -> int:
             """Give numbers to the coefficients of orbits and list where they stand."""
             for orbit in orbits:
                 e = orbit.clusters[0, 1]
@@ -212,47 +218,82 @@ class _ClassClusters(nn.Module):
         self.pairs = nn.Parameter(torch.zeros(n_pairs))
         self.triplets = nn.Parameter(torch.zeros(n_all - n_pairs))
         self.width = width
+        half = Twofold.of(kind, both=True)
+        m = half.n_members
+        at = np.zeros((m, 1), dtype=np.int64) if slots is None else half.sites[:, np.isin(half.sites[0], slots)]
+        # vectors at the first site of each orbit say all others
+        first = {int(place[x]) * n_own: i * n_own for i, x in reversed(list(enumerate(at[0])))}
+        column, vector = np.divmod(table[:, 0].astype(np.int64) % width, 3)
+        near = np.isin(column - column % n_own, list(first))
+        moved = np.array([first[c - c % n_own] + c % n_own for c in column[near]], dtype=np.int64)
+        n_first = at.shape[1] * n_own
+        self.n_own, self.first_width = n_own, 3 * n_first
+        lines = table[near, 0].astype(np.int64) // width
+        seen = {int(x): i for i, x in reversed(list(enumerate(at.ravel())))}
+        every = [0] if slots is None else slots.tolist()
+        member, orbit = np.divmod(np.array([seen[x] for x in every], dtype=np.int64), at.shape[1])
         self.own_species = list(torch.tensor(species, dtype=torch.int64).split([n_pairs, n_all - n_pairs]))
+        moving = np.full(sites.n_codes, -1)
+        moving[list(sites.moving)] = np.arange(len(sites.moving))
         arrays = {
-            "one_hot": one_hot,
-            "own": own,
-            "out_slots": torch.zeros(0, dtype=torch.int64) if slots is None else torch.as_tensor(slots),
-            "target": torch.as_tensor(table[:, 0].astype(np.int64)),
-            "source": torch.as_tensor(table[:, 1].astype(np.int64)),
+            "wanted": np.array(others, dtype=np.int64),
+            "own": np.zeros(0, dtype=np.int64) if slots is None else moving,
+            "out_sites": np.zeros(0, dtype=np.int64) if slots is None else slots,
+            "out_slots": at,
+            "out_rows": ((member * 3 + np.arange(3)[:, None]) * at.shape[1] + orbit).reshape(-1),
+            "sites": half.sites,
+            "rows": half.input_rows(len(others), n_env),
+            "target": table[:, 0].astype(np.int64),
+            "source": table[:, 1].astype(np.int64),
+            "first_target": lines * self.first_width + vector[near] * n_first + moved,
+            "first": np.flatnonzero(near),
         }
-        # no buffer: a change of the floating-point type must not cost digits of the geometry
-        self.value = torch.as_tensor(table[:, 2] * sites.length)
         for name, array in arrays.items():
-            self.register_buffer(name, array, persistent=False)
+            self.register_buffer(name, torch.as_tensor(array), persistent=False)
+        # no buffers: a change of the floating-point type must not cost digits of the geometry
+        self.value = torch.as_tensor(table[:, 2] * sites.length)
+        self.rotations = torch.as_tensor(kind.rotations[half.members])
+        self.signs = torch.as_tensor(half.signs)
+        self.share = torch.as_tensor(1.0 / (m * half.fixed))
 
-    def fold(self) -> tuple[Tensor, Tensor]:
-        """Return the dense map, shape (n_in, width), and its constant, shape (width,)."""
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _ClassClusters:
+        super()._apply(fn, recurse)
+        for name in ("value", "rotations", "signs", "share"):
+            setattr(self, name, getattr(self, name).to(self.source.device))
+        self.own_species = [x.to(self.source.device) for x in self.own_species]
+        return self
+
+    def fold(self) -> Tensor:
+        """Return the map by characters, shape (m, n_orbits n_codes + 1, 3 n_out_orbits n_own)."""
         theta = torch.cat([self.pairs, self.triplets])
-        weights = theta.new_zeros((self.n_in + 1) * self.width)
-        weights = weights.index_add(0, self.target, self.value.to(theta.dtype) * theta[self.source])
-        weights = weights.view(self.n_in + 1, self.width)
-        return weights[:-1], weights[-1]
+        m, n_codes = len(self.signs), len(self.wanted)
+        dtype, n_in = theta.dtype, self.n_in + 1
+        weights = theta.new_zeros(n_in * self.first_width)
+        weights = weights.index_add(
+            0, self.first_target, self.value[self.first].to(dtype) * theta[self.source[self.first]]
+        )
+        weights = weights.view(n_in, self.first_width)
+        read = self.sites[:, None] * n_codes + torch.arange(n_codes, device=theta.device)[:, None]  # (b, code, orbit)
+        n_orbits = self.sites.shape[1]
+        lift = weights.index_select(0, read.reshape(-1)).view(m, n_codes, n_orbits, self.first_width)
+        lift = (lift * self.share.to(dtype)[:, None]).view(m, n_codes * n_orbits * self.first_width)
+        lift = (self.signs.to(dtype) @ lift).view(m, n_codes * n_orbits, self.first_width)
+        return torch.cat([lift, weights[-1].expand(m, 1, -1)], dim=1)
 
     def forward(self, codes: Tensor) -> Tensor:
-        weights, constant = self.fold()
-        n = len(codes)
-        around = nn.functional.embedding(codes, self.one_hot).flatten(1)
-        vectors = torch.addmm(constant, around, weights)
-        if self.interstitial:
-            return vectors.view(n, 1, 3)
-        own = nn.functional.embedding(codes[:, self.out_slots], self.own)
-        if own.shape[2] == 1:
-            return vectors.view(n, self.n_out, 3) * own
-        chosen = vectors.view(n, *own.shape[1:], 3).gather(2, own.argmax(2)[..., None, None].expand(-1, -1, 1, 3))
-        return chosen[:, :, 0] * own.sum(2, keepdim=True)
+        dtype = self.pairs.dtype
+        inputs = SignedInputs(self.wanted, self.rows, self.signs.to(dtype))
+        tables = _Tables(inputs, self.out_rows, self.out_slots, self.own, self.rotations.to(dtype), self.n_own)
+        return _Map.apply(tables, codes, self.fold()).view(3, self.n_out, -1)
 
     def occurrence(self, codes: Tensor) -> list[Tensor]:
-        around = nn.functional.embedding(codes, self.one_hot.double()).flatten(1)
+        around = (codes[..., None] == self.wanted).double().flatten(1)
         around = torch.cat([around, around.new_ones((len(codes), 1))], dim=1)
         if self.interstitial:
             own = around.new_ones((len(codes), 1))
         else:
-            own = nn.functional.embedding(codes[:, self.out_slots], self.own.double()).flatten(1)
+            kept = self.own[codes[:, self.out_sites]]
+            own = (kept[..., None] == torch.arange(self.n_own, device=codes.device)).double().flatten(1)
         share = (around.T @ own / len(codes)).flatten()
         total = share.new_zeros(len(self.pairs) + len(self.triplets))
         total = total.index_add(0, self.source, self.value.square() * share[self.target // 3])
@@ -260,77 +301,79 @@ class _ClassClusters(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class _Orbit:
-    """Clusters that symmetry makes alike.
+class _Tables:
+    """What the map needs besides its weights."""
 
-    Attributes
-    ----------
-    clusters : ndarray of int, shape (n_clusters, 2)
-        Environment sites s and e; −1: the carrier, or none.
-    vectors : ndarray, shape (n_clusters, 3, n_directions)
-        Orthonormal vectors that go with each cluster.
-    """
+    inputs: SignedInputs
+    out_rows: Tensor  # (3 n_out) rows of the vectors among those of members and orbits
+    out_slots: Tensor  # (m, n_out_orbits) sites of these
+    own: Tensor  # number of each species code among those with a vector, -1 for others; empty: there is one vector
+    rotations: Tensor  # (m, 3, 3)
+    n_own: int
 
-    clusters: NDArray[np.int64]
-    vectors: NDArray[np.float64]
-
-
-def _list_clusters(sites: _Sites, pair_cutoff: float, reach: float) -> tuple[list[_Orbit], list[_Orbit]]:
-    """Orbits of clusters of one site and of two sites; for an interstitial: of none and of one."""
-    position = sites.kind.vectors
-    distance = np.linalg.norm(position, axis=1)
-    near = np.flatnonzero(distance <= pair_cutoff + UNIT)
-    if sites.slots is None:
-        return _orbits(sites, np.array([[-1, -1]])), _orbits(sites, np.stack([np.full(len(near), -1), near], axis=1))
-    slots = np.intersect1d(sites.slots, near)
-    # images of the carrier among the sites of a small cell are never atoms, but which they are the cell decides
-    between = np.linalg.norm(position[slots, None] - position[None], axis=-1)
-    close = np.minimum(between, distance[None]) <= reach + UNIT
-    close[np.arange(len(slots)), slots] = False
-    close &= np.array([len(codes) > 1 for codes in sites.allowed], dtype=bool)[None]
-    s, e = np.nonzero(close)
-    return (
-        _orbits(sites, np.stack([slots, np.full(len(slots), -1)], axis=1)),
-        _orbits(sites, np.stack([slots[s], e], axis=1)),
-    )
+    def chosen(self, codes: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Number of the species on each site, and 1 where it has a vector; (m, 1, n_out_orbits, 1, n)."""
+        if not len(self.own):
+            return None
+        kept = self.own[codes.index_select(0, self.out_slots.reshape(-1))]
+        kept = kept.view(len(self.out_slots), 1, -1, 1, codes.shape[1])
+        return kept.clamp_min(0), kept >= 0
 
 
-def _orbits(sites: _Sites, clusters: NDArray[np.int64]) -> list[_Orbit]:
-    kind = sites.kind
-    n_env = kind.n_sites
-    # one more column, so that index −1 stays where it is
-    permutations = np.concatenate([kind.permutations, np.full((kind.n_ops, 1), -1)], axis=1)
-    images = permutations[:, clusters]  # (op, cluster, 2)
-    keys = (images[..., 0] + 1) * (n_env + 1) + images[..., 1] + 1
-    own = (clusters[:, 0] + 1) * (n_env + 1) + clusters[:, 1] + 1
-    first = keys.min(axis=0)
-    found = []
-    for key in np.unique(first):
-        members = np.flatnonzero(first == key)
-        rep = members[own[members] == key][0]
-        stay = keys[:, rep] == key
-        basis = _invariant_vectors(
-            kind.rotations[stay], sites.projector, kind.vectors[clusters[rep][clusters[rep] >= 0]]
-        )
-        if basis.shape[1] == 0:
-            continue
-        carry = [int(np.flatnonzero(keys[:, rep] == own[m])[0]) for m in members]
-        found.append(_Orbit(clusters[members], kind.rotations[carry] @ basis))
-    return found
+class _Map(torch.autograd.Function):
+    """The map with its derivative; nothing is kept for it, since all that it needs is soon found again."""
 
+    @staticmethod
+    def forward(ctx: Any, tables: _Tables, codes: Tensor, lift: Tensor) -> Tensor:
+        ctx.tables, ctx.shape = tables, lift.shape
+        ctx.save_for_backward(codes)
+        signs, (m, n_in, width) = tables.inputs.signs, lift.shape
+        size = chunk_of(codes)
+        found = lift.new_empty((len(tables.out_rows), codes.shape[1]))
+        waves = lift.new_empty(2, m * max(width, n_in) * size)
+        given = lift.new_empty(m * n_in * size)
+        for start in range(0, codes.shape[1], size):
+            part = codes[:, start : start + size]
+            n = part.shape[1]
+            inputs = given[: m * n_in * n].view(m, n_in, n)
+            first, second = (x[: m * width * n].view(m, -1) for x in waves)
+            tables.inputs.write(part, inputs, waves[0])
+            torch.bmm(lift.transpose(1, 2), inputs, out=first.view(m, width, n))
+            torch.mm(signs, first, out=second)
+            v = second.view(m, 3, -1, tables.n_own, n)
+            chosen = tables.chosen(part)
+            if chosen is not None:
+                which, there = chosen
+                v = v.gather(3, which.expand(-1, 3, -1, -1, -1)) * there
+            v = torch.bmm(tables.rotations, v.reshape(m, 3, -1)).view(-1, n)
+            found[:, start : start + n] = v.index_select(0, tables.out_rows)
+        return found
 
-def _invariant_vectors(rotations: NDArray, projector: NDArray, along: NDArray) -> NDArray[np.float64]:
-    """Orthonormal vectors that all rotations leave alone, shape (3, n); the first ones lie along the given ones.
-
-    The choice depends on the geometry only, never on a numerical library: files rely on it.
-    """
-    average = projector @ rotations.mean(axis=0)
-    basis: list[NDArray] = []
-    for v in [*along, *np.eye(3)]:
-        size = np.linalg.norm(v)
-        left = average @ v / max(size, 1e-12)
-        for b in basis:
-            left = left - (b @ left) * b
-        if np.linalg.norm(left) > 1e-3:
-            basis.append(left / np.linalg.norm(left))
-    return np.array(basis).reshape(-1, 3).T
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        tables, (m, n_in, width) = ctx.tables, ctx.shape
+        (codes,) = ctx.saved_tensors
+        signs, size = tables.inputs.signs, chunk_of(codes)
+        total = gradient.new_zeros(ctx.shape)
+        waves = gradient.new_empty(2, m * max(width, n_in) * size)
+        given = gradient.new_empty(m * n_in * size)
+        for start in range(0, codes.shape[1], size):
+            part = codes[:, start : start + size]
+            n = part.shape[1]
+            inputs = given[: m * n_in * n].view(m, n_in, n)
+            first, second = (x[: m * width * n].view(m, -1) for x in waves)
+            tables.inputs.write(part, inputs, waves[0])
+            g = gradient.new_zeros((m * width // tables.n_own, n))
+            g.index_copy_(0, tables.out_rows, gradient[:, start : start + n])
+            g = torch.bmm(tables.rotations.transpose(1, 2), g.view(m, 3, -1)).view(m, 3, -1, 1, n)
+            chosen = tables.chosen(part)
+            if chosen is not None:
+                which, there = chosen
+                first.zero_()
+                first.view(m, 3, -1, tables.n_own, n).scatter_(3, which.expand(-1, 3, -1, -1, -1), g * there)
+            else:
+                first = g.reshape(m, -1)
+            torch.mm(signs, first, out=second)
+            total.baddbmm_(inputs, second.view(m, width, n).transpose(1, 2))
+        return None, None, total

@@ -11,6 +11,8 @@ that states left out can choose λ at no cost. All of it is in double precision,
 Every parameter is first given a unit in which its own curvature is about 1: coefficients of slow and of fast species,
 of frequent and of rare clusters differ by orders of magnitude, and neither the ridge nor the number of steps should
 know.
+
+Of several processes each sums over its own states; gradients, and with them all that follows, are summed over all.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ase_kinoson.kinosons.cluster_field import ClusterField
+from ase_kinoson.kinosons.distributed import Ranks, SharedObjective
 from ase_kinoson.kinosons.objective import CHUNK, Objective
 from ase_kinoson.kinosons.relaxation import Relaxation
 
@@ -78,7 +81,7 @@ class LinearSolution:
 
 def solve_linear(
     relaxation: Relaxation,
-    objective: Objective,
+    objective: Objective | SharedObjective,
     parameters: Sequence[nn.Parameter],
     *,
     ridge: float = 1e-4,
@@ -117,26 +120,31 @@ def solve_linear(
     doubles = dict(twin.modules.named_parameters())
     variables = [doubles[names[id(p)]] for p in parameters]
     sizes = [p.numel() for p in variables]
-    start = torch.cat([p.detach().reshape(-1) for p in variables])
+    # vectors of the solution are small and stay in the memory of the host, wherever gradients are computed
+    start = torch.cat([p.detach().reshape(-1) for p in variables]).cpu()
     validate = validate and len(start) * FEW > min(states, len(objective))
     used, kept = _split(objective, states, validate)
+    if not any(names[id(p)].startswith(("closure.first.", "closure.second.")) for p in parameters):
+        used, kept = _frozen(twin, used), _frozen(twin, kept)
 
     def put(theta: Tensor) -> None:
         for p, values in zip(variables, theta.split(sizes), strict=True):
-            p.data = values.reshape(p.shape)
+            p.data = values.reshape(p.shape).to(p.device)
 
     def gradient(theta: Tensor, every: int = 1) -> Tensor:
         put(theta)
-        total, n = torch.zeros_like(theta), 0
+        total, n = torch.zeros_like(theta), theta.new_zeros(1)
         for which, rows in used.chunks(every):
             value = used.objective.loss(twin, which, rows) * len(rows)
             found = torch.autograd.grad(value, variables, materialize_grads=True)
-            total += torch.cat([g.reshape(-1) for g in found])
+            total += torch.cat([g.reshape(-1) for g in found]).cpu()
             n += len(rows)
+        if used.ranks.size > 1:
+            total, n = used.ranks.sum(torch.cat([total, n])).split([len(total), 1])
         return total / n
 
     origin, some = gradient(start), gradient(start, SPARSE)
-    norm, group = _norms(twin, used.objective, variables)
+    norm, group = _norms(twin, used, variables)
     unit = _units(
         [lambda v: gradient(start + v, SPARSE) - some, lambda v: gradient(start + v) - origin],
         norm,
@@ -159,9 +167,8 @@ def solve_linear(
     for candidate in ladder if len(kept) else []:
         put(start + size * unit * krylov.solve(candidate)[0])
         with torch.no_grad():
-            losses.append(
-                sum(float(kept.objective.loss(twin, w, rows)) * len(rows) for w, rows in kept.chunks()) / len(kept)
-            )
+            value = sum(float(kept.objective.loss(twin, w, rows)) * len(rows) for w, rows in kept.chunks())
+            losses.append(float(kept.ranks.sum(torch.tensor(value, dtype=torch.float64))) / len(kept))
     chosen = ladder[int(np.argmin(losses))] if losses else ridge
     x, residual = krylov.solve(chosen)
     put(start + size * unit * x)
@@ -184,32 +191,77 @@ def solve_linear(
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Some of the states of an objective, in double precision."""
+    """Some of the states of an objective, in double precision.
+
+    Attributes
+    ----------
+    objective : Objective
+        Those of this process.
+    places : tuple of Tensor
+        Of each state of a pool its place in that pool; of several processes, in that of all of them.
+    n : int
+        Number of states of all processes.
+    ranks : Ranks
+    """
 
     objective: Objective
+    places: tuple[Tensor, ...]
+    n: int
+    ranks: Ranks
 
     def __len__(self) -> int:
-        return len(self.objective)
+        return self.n
 
     def chunks(self, every: int = 1) -> list[tuple[int, Tensor]]:
         """Numbers of pools and rows in them; ``every``: one in so many chunks of each pool."""
-        pools = [torch.arange(len(pool.codes)).split(CHUNK) for pool in self.objective.pools]
-        return [(which, rows) for which, parts in enumerate(pools) for rows in parts[::every] if len(rows)]
+        found = []
+        for which, places in enumerate(self.places):
+            rows = torch.nonzero((places // CHUNK) % every == 0)[:, 0]
+            found += [(which, part) for part in rows.split(CHUNK) if len(part)]
+        return found
 
 
-def _split(objective: Objective, states: int, validate: bool) -> tuple[_Part, _Part]:
+def _split(objective: Objective | SharedObjective, states: int, validate: bool) -> tuple[_Part, _Part]:
     """States to solve for, and others that validate; the same share of every basis site, later ones validate."""
     share = min(1.0, states / len(objective))
     if validate:
         share = min(share, 0.8)
-    first, second = [], []
-    for pool in objective.pools:
-        n = len(pool.codes)
+    if isinstance(objective, SharedObjective):
+        local, ranks = objective.local, objective.ranks
+        layout = [objective.place(i) for i in range(len(local.pools))]
+        sizes = np.bincount(objective.sites)
+    else:
+        local, ranks = objective, Ranks()
+        layout = [(torch.arange(len(pool.codes)), len(pool.codes)) for pool in local.pools]
+        sizes = np.array([n for _, n in layout])
+
+    def border(n: int) -> tuple[int, int]:
+        """Numbers of the first state that is not solved for, and of the first that is left out."""
         end = min(n, max(1, round(share * n)))
-        more = min(n, end + max(1, round(0.5 * end))) if validate else end
-        first.append(_double(pool, torch.arange(end)))
-        second.append(_double(pool, torch.arange(end, more)))
-    return _Part(replace(objective, pools=tuple(first))), _Part(replace(objective, pools=tuple(second)))
+        return end, min(n, end + max(1, round(0.5 * end))) if validate else end
+
+    parts = []
+    for which in range(2):
+        pools, places = [], []
+        for pool, (place, n) in zip(local.pools, layout, strict=True):
+            first, last = (0, *border(n))[which : which + 2]
+            rows = torch.nonzero((place >= first) & (place < last))[:, 0]
+            pools.append(_double(pool, rows))
+            places.append(place[rows] - first)
+        count = sum(np.diff((0, *border(int(n))))[which] for n in sizes if n)
+        parts.append(_Part(replace(local, pools=tuple(pools)), tuple(places), int(count), ranks))
+    return parts[0], parts[1]
+
+
+def _frozen(relaxation: Relaxation, part: _Part) -> _Part:
+    """The same with gates evaluated once, for parameters that are none of theirs."""
+    pools = []
+    for pool in part.objective.pools:
+        if pool.paths is not None:
+            paths = relaxation.freeze_gates(relaxation.ball(pool.basis_site), pool.codes, pool.paths)
+            pool = replace(pool, paths=paths)
+        pools.append(pool)
+    return replace(part, objective=replace(part.objective, pools=tuple(pools)))
 
 
 def _double(pool: Any, rows: Tensor) -> Any:
@@ -226,7 +278,7 @@ def _double(pool: Any, rows: Tensor) -> Any:
     )
 
 
-def _norms(relaxation: Relaxation, objective: Objective, variables: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def _norms(relaxation: Relaxation, used: _Part, variables: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean square of what each parameter adds to the field, up to a factor common to its group, and its group."""
     norms = [torch.ones(p.numel(), dtype=torch.float64) for p in variables]
     groups = [-1 - torch.arange(p.numel()) for p in variables]  # by species
@@ -234,17 +286,20 @@ def _norms(relaxation: Relaxation, objective: Objective, variables: Sequence[Ten
     field = relaxation.field
     if isinstance(field, ClusterField):
         for kind, part in enumerate(field.parts):
-            found = [torch.zeros_like(norms[place[id(p)]]) for p in part.parameters()]
-            for pool in objective.pools:
+            found = [torch.zeros(p.numel(), dtype=torch.float64) for p in part.parameters()]
+            for pool in used.objective.pools:
+                if not len(pool.codes):
+                    continue
                 ball = relaxation.ball(pool.basis_site)
                 first = torch.nonzero(ball.states[kind] == 0)[:, 0]
                 for own in first:  # one, or none where the carrier is of another class
                     for total, more in zip(
                         found, field.occurrence(pool.codes[:, ball.labels[kind][own]], kind), strict=True
                     ):
-                        total += more * len(pool.codes)
+                        total += more.cpu() * len(pool.codes)
             for p, total, own in zip(part.parameters(), found, field.own_species(kind), strict=True):
-                norms[place[id(p)]], groups[place[id(p)]] = total / len(objective), own + kind * field.n_codes
+                total = used.ranks.sum(total)
+                norms[place[id(p)]], groups[place[id(p)]] = total / len(used), own.cpu() + kind * field.n_codes
     return torch.cat(norms), torch.cat(groups)
 
 

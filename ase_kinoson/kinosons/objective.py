@@ -17,7 +17,6 @@ from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonError
 from ase_kinoson.kinetics.rates import Rates
 from ase_kinoson.kinosons.ball import relaxed_displacements
-from ase_kinoson.kinosons.functional import species_sums
 from ase_kinoson.kinosons.paths import InnerRates, Paths
 from ase_kinoson.kinosons.relaxation import Relaxation
 
@@ -111,18 +110,18 @@ class Objective:
         bare = np.zeros(len(network.supercell.species) - 1)
         for b, _, codes, _, root, w in raw:
             length = np.square(network.vectors[b] @ network.projector).sum(-1)
-            moved = codes[:, relaxation.ball(b).mover[0].numpy()]
+            moved = codes[:, np.maximum(relaxation.ball(b).stencil.mover[0], 0)]
             for a in range(len(bare)):
                 bare[a] += float((w[:, None] * root * length * (moved == a + 1)).sum()) / len(states) / total
-        dtype = relaxation.dtype
+        dtype, device = relaxation.dtype, relaxation.device
         pools = tuple(
             _Pool(
                 b,
                 rows,
-                torch.as_tensor(codes),
+                torch.as_tensor(codes, device=device),
                 paths,
-                torch.as_tensor(root / total, dtype=dtype),
-                torch.as_tensor(w, dtype=dtype),
+                torch.as_tensor(root / total, dtype=dtype, device=device),
+                torch.as_tensor(w, dtype=dtype, device=device),
             )
             for b, rows, codes, paths, root, w in raw
         )
@@ -134,9 +133,7 @@ class Objective:
     def calibrate(self, relaxation: Relaxation) -> None:
         """Take the scale of the rates that gates see from these states."""
         assert relaxation.closure is not None
-        pools = [p for p in self.pools if p.paths is not None]
-        every = Paths.concatenate([p.paths for p in pools if p.paths is not None])
-        relaxation.closure.calibrate(every, torch.cat([p.weights for p in pools]))
+        relaxation.closure.calibrate(*((p.paths, p.weights) for p in self.pools if p.paths is not None))
 
     def batches(self, size: int, rng: np.random.Generator) -> list[tuple[int, Tensor]]:
         """Shuffled batches of one basis site each."""
@@ -150,19 +147,22 @@ class Objective:
         """Sum over the states of a batch of their shares of Λ_q[y]/Λ_q[0]; q: carrier, species, tracers."""
         pool = self.pools[which]
         ball = relaxation.ball(pool.basis_site)
+        rows = rows.to(pool.codes.device)
         codes = pool.codes[rows]
         y = relaxation.ball_fields(ball, codes, None if pool.paths is None else pool.paths[rows])
         present = self.bare > 0
-        species = torch.as_tensor(np.flatnonzero(present) + 1)
+        species = torch.as_tensor(np.flatnonzero(present) + 1, device=codes.device)
         moved = relaxed_displacements(ball, y)
-        member = (codes[:, :, None] == species).to(moved.dtype)
         if relaxation.network.dimension < 3:  # motion across a layer or chain is no diffusion
-            moved = moved @ torch.as_tensor(relaxation.network.projector, dtype=moved.dtype)
-        total, squares = species_sums(moved, member)
+            along = torch.as_tensor(relaxation.network.projector, dtype=moved.dtype, device=moved.device)
+            moved = torch.einsum("xy,xkwb->ykwb", along, moved)
+        member = (codes[:, :, None] == species).to(moved.dtype)
+        total = torch.einsum("xkwb,bws->xbks", moved, member)
+        squares = torch.einsum("kwb,bws->bks", moved.square().sum(0), member)
         w = pool.rates[rows] * pool.weights[rows, None]
-        bare = torch.as_tensor(self.bare[present], dtype=w.dtype)
-        carrier = (w * total.sum(2).square().sum(-1)).sum() / float(self.bare.sum())
-        collective = torch.einsum("bk,bks->s", w, total.square().sum(-1)) / bare
+        bare = torch.as_tensor(self.bare[present], dtype=w.dtype, device=w.device)
+        carrier = (w * total.sum(-1).square().sum(0)).sum() / float(self.bare.sum())
+        collective = torch.einsum("bk,bks->s", w, total.square().sum(0)) / bare
         tracer = torch.einsum("bk,bks->s", w, squares) / bare
         return torch.cat([carrier[None], collective, tracer])
 
@@ -176,7 +176,7 @@ class Objective:
         total = torch.zeros(1 + 2 * int((self.bare > 0).sum()), dtype=torch.float64)
         for which, pool in enumerate(self.pools):
             for rows in torch.arange(len(pool.codes)).split(CHUNK):
-                total += self.parts(relaxation, which, rows).double()
+                total += self.parts(relaxation, which, rows).double().cpu()
         total /= len(self)
         symbols = [relaxation.network.supercell.species[1:][a] for a in np.flatnonzero(self.bare > 0)]
         who = "vacancy" if relaxation.network.mechanism == "vacancy" else "carrier"

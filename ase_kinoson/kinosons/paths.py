@@ -72,6 +72,8 @@ class Paths:
         ln q_k (n, M, J), ln ε (n, M), ln Γ behind the jump (n, M, J).
     log_second, log_second_back : Tensor, shape (n, M, J, J)
         ln p_kj and ln of the rate back of the second jump.
+    gate, gate_behind : Tensor, or None
+        What :meth:`Closure.gates` gave, where they stay as they are; None: they are asked every time.
     """
 
     probability: Tensor
@@ -84,10 +86,19 @@ class Paths:
     log_rate_behind: Tensor | None = None
     log_second: Tensor | None = None
     log_second_back: Tensor | None = None
+    gate: Tensor | None = None
+    gate_behind: Tensor | None = None
 
     @classmethod
     def of(
-        cls, stencil: Stencil, network: JumpNetwork, inner: InnerRates, *, jumps: int, dtype: torch.dtype
+        cls,
+        stencil: Stencil,
+        network: JumpNetwork,
+        inner: InnerRates,
+        *,
+        jumps: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
     ) -> Paths | None:
         """Sum up the rates; None without any (``jumps=0``).
 
@@ -101,7 +112,7 @@ class Paths:
         p = _divide(w, total[..., None])
 
         def tensor(x: NDArray) -> Tensor:
-            return torch.as_tensor(np.ascontiguousarray(x), dtype=dtype)
+            return torch.as_tensor(np.ascontiguousarray(x), dtype=dtype, device=device)
 
         first = dict(
             probability=tensor(p[:, :m]), log_rate=tensor(_log(total[:, :m])), log_back=tensor(_log(back[:, :m]))
@@ -133,6 +144,7 @@ class Paths:
 
     def __getitem__(self, rows: Tensor) -> Paths:
         """Paths of some of the states."""
+        rows = rows.to(self.probability.device)
         chosen: dict[str, Any] = {k: None if x is None else x[rows] for k, x in vars(self).items()}
         return Paths(**chosen)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -67,6 +67,8 @@ class Relaxation:
     scales : ndarray, shape (n_species,), or None
         Factors θ of one jump more, y + θ r̄, for each species, no unit; see
         :func:`~ase_kinoson.kinosons.deeper.deepen`.
+    device : torch.device
+        Where the weights are and fields are computed; see :meth:`to`.
 
     Raises
     ------
@@ -82,6 +84,7 @@ class Relaxation:
     closure: Closure | None = None
     report: dict[str, Any] = dataclass_field(default_factory=dict)
     scales: NDArray[np.float64] | None = None
+    device: torch.device = dataclass_field(default_factory=lambda: torch.device("cpu"))
     _balls: dict[tuple[int, torch.dtype], Ball] = dataclass_field(default_factory=dict, repr=False)
     _around: dict[int, Surroundings] = dataclass_field(default_factory=dict, repr=False)
 
@@ -185,17 +188,22 @@ class Relaxation:
         """Floating-point type of the arithmetic."""
         return next((p.dtype for p in self.parameters()), torch.float32)
 
-    def to(self, dtype: torch.dtype) -> Relaxation:
-        """Return a copy with another floating-point type.
+    def to(self, dtype: torch.dtype | None = None, *, device: torch.device | str | None = None) -> Relaxation:
+        """Return a copy with another floating-point type, or on another device.
 
         Parameters
         ----------
         dtype
-            For example ``torch.float32``.
+            For example ``torch.float32``; None: as it is.
+        device
+            Where fields are computed, for example ``"cuda"``; None: as it is. States come from and results go to the
+            memory of the host whatever it is.
         """
-        net = None if self.field is None else copy.deepcopy(self.field).to(dtype)
-        factors = None if self.closure is None else copy.deepcopy(self.closure).to(dtype)
-        return replace(self, field=net, closure=factors, report=dict(self.report), _balls={}, _around={})
+        there = self.device if device is None else torch.device(device)
+        net = None if self.field is None else copy.deepcopy(self.field).to(device=there, dtype=dtype)
+        factors = None if self.closure is None else copy.deepcopy(self.closure).to(device=there, dtype=dtype)
+        report = dict(self.report)
+        return replace(self, field=net, closure=factors, device=there, report=report, _balls={}, _around={})
 
     def on(self, network: JumpNetwork, rates: Rates | None) -> Relaxation:
         """Use the relaxation with the same jumps on another supercell, and with other rates.
@@ -303,6 +311,7 @@ class Relaxation:
                 lookahead=self.lookahead,
                 far=self._far,
                 dtype=self.dtype,
+                device=self.device,
             )
         return self._balls[key]
 
@@ -337,7 +346,7 @@ class Relaxation:
         inner
             What :meth:`inner_rates` gave.
         """
-        return Paths.of(ball.stencil, self.network, inner, jumps=self.lookahead, dtype=self.dtype)
+        return Paths.of(ball.stencil, self.network, inner, jumps=self.lookahead, dtype=self.dtype, device=self.device)
 
     def ball_fields(self, ball: Ball, codes: Tensor, paths: Paths | None) -> Tensor:
         """Relaxation of every labelled atom in state 0 and in the states one jump away.
@@ -353,53 +362,85 @@ class Relaxation:
 
         Returns
         -------
-        Tensor, shape (n, n_first, n_window, 3)
+        Tensor, shape (3, n_first, n_window, n)
             Å; states in stencil order up to level 1.
         """
         n, n_window = codes.shape
-        stencil = ball.stencil
-        first = int((stencil.level <= 1).sum())
-        y = codes.new_zeros((n, first * n_window, 3), dtype=self.dtype)
+        first = ball.n_first
+        y = codes.new_zeros((3, first * n_window, n), dtype=self.dtype)
         if self.field is not None:
             ends = None
             if paths is not None:
-                ends = (paths.onward if self._far else paths.probability).reshape(n, first, -1)  # type: ignore[union-attr]
+                found = paths.onward if self._far else paths.probability
+                assert found is not None
+                ends = found.reshape(n, -1).T
+            columns = codes.T.contiguous()
             parts = zip(ball.states, ball.labels, ball.out_labels, ball.frames, ball.edges, strict=True)
             for c, (own, env, out, frame, (start, path, end)) in enumerate(parts):
-                around = codes[:, env].reshape(n * len(own), -1)
-                v = torch.einsum("bmsj,mij->bmsi", self.field(around, c).view(n, len(own), -1, 3), frame)
+                around = columns.index_select(0, env.T.reshape(-1)).view(env.shape[1], len(env) * n)
+                v = self._columns(around, c).view(3, -1, len(env), n)
+                if frame is not None:
+                    v = torch.einsum("mij,jsmn->ismn", frame, v)
                 if ends is None:
-                    index = (own[:, None] * n_window + out).reshape(-1)
-                    near = index < first * n_window
-                    y = y.index_add(1, index[near], v.reshape(n, -1, 3)[:, near])
+                    rows = own * n_window + out.T
                 else:
-                    index = (start[:, None] * n_window + out[end]).reshape(-1)
-                    weight = ends[:, start, path, None, None]
-                    y = y.index_add(1, index, (weight * v[:, end]).reshape(n, -1, 3))
-        y = self._without_carrier(ball, y.view(n, first, n_window, 3))
-        return y if paths is None else y + self._along_paths(ball, codes, paths)
+                    v = v.index_select(2, end) * ends.index_select(0, start * (len(ends) // first) + path)
+                    rows = start * n_window + out[end].T
+                y = y.index_add(1, rows.reshape(-1), v.reshape(3, -1, n))
+        y = self._without_carrier(ball, y.view(3, first, n_window, n))
+        return y if paths is None else y + self._along_paths(ball, codes, paths).view(y.shape)
+
+    def _columns(self, codes: Tensor, kind: int) -> Tensor:
+        return cast(EquivariantField, self.field).columns(codes, kind)
 
     def _along_paths(self, ball: Ball, codes: Tensor, paths: Paths) -> Tensor:
         """Displacements of the jumps that are followed, with the factors of the closure."""
         n, n_window = codes.shape
-        first = paths.probability.shape[1]
-        mover = ball.mover[:first]
+        first = ball.n_first
         behind = ball.next_state[:first]
         two = self.lookahead == 2
         weight: Tensor
         onward: Tensor | None
         if self.closure is not None:
-            weight, onward = self.closure(paths, codes[:, mover], codes[:, ball.mover[behind]] if two else None)
+            weight, onward = self.closure(paths, *self._movers(ball, codes))
         else:
             weight, onward = (paths.direct, paths.onward) if two else (paths.probability, None)  # type: ignore[assignment]
-        y = codes.new_zeros((n, first * n_window, 3), dtype=self.dtype)
-        offset = torch.arange(first) * n_window
-        index = (offset[:, None] + mover).reshape(-1)
-        y = y.index_add(1, index, (weight[..., None] * ball.jump_vectors[:first]).reshape(n, -1, 3))
+        y = codes.new_zeros((3, first * n_window, n), dtype=self.dtype)
+        vectors = ball.jump_vectors[:first].reshape(-1, 3).T[..., None]
+        begin = torch.arange(first, device=codes.device) * n_window
+        y = y.index_add(1, (begin[:, None] + ball.mover[:first]).reshape(-1), vectors * weight.reshape(n, -1).T)
         if onward is not None:
-            index = (offset[:, None, None] + ball.mover[behind]).reshape(-1)
-            y = y.index_add(1, index, (onward[..., None] * ball.jump_vectors[behind]).reshape(n, -1, 3))
-        return y.view(n, first, n_window, 3)
+            vectors = ball.jump_vectors[behind].reshape(-1, 3).T[..., None]
+            rows = (begin[:, None, None] + ball.mover[behind]).reshape(-1)
+            y = y.index_add(1, rows, vectors * onward.reshape(n, -1).T)
+        return y
+
+    def _movers(self, ball: Ball, codes: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Species of the atoms of first and of second jumps."""
+        first, behind = ball.mover[: ball.n_first], ball.next_state[: ball.n_first]
+        return codes[:, first], codes[:, ball.mover[behind]] if self.lookahead == 2 else None
+
+    @torch.no_grad()
+    def freeze_gates(self, ball: Ball, codes: Tensor, paths: Paths, *, chunk: int = 64) -> Paths:
+        """Return paths that know what the gates of the closure say about them, for as long as these do not change.
+
+        Parameters
+        ----------
+        ball
+            Tables for the basis site of the carriers.
+        codes : Tensor of int64, shape (n, n_window)
+            Species codes in the window.
+        paths
+            Weights of the paths.
+        chunk
+            States at a time; bounds memory.
+        """
+        if self.closure is None or not self.closure.hidden or not len(codes):
+            return paths
+        rows = torch.arange(len(codes)).split(chunk)
+        found = [self.closure.gates(paths[r], *self._movers(ball, codes[r.to(codes.device)])) for r in rows]
+        first, second = zip(*found, strict=True)
+        return replace(paths, gate=torch.cat(first), gate_behind=None if second[0] is None else torch.cat(second))
 
     def relaxed_jumps(self, basis_site: int, occupations: NDArray, carriers: ArrayLike) -> RelaxedJumps:
         """Relaxed displacements of all jumps of states whose carriers are on ``basis_site``.
@@ -446,15 +487,15 @@ class Relaxation:
         ball = self.ball(basis_site)
         stencil = ball.stencil
         c = np.asarray(carriers, dtype=np.int64)
-        codes = torch.as_tensor(stencil.window(occupations, c))
+        codes = stencil.window(occupations, c)
         inner = self.inner_rates(basis_site, occupations, c)
-        y = self.ball_fields(ball, codes, self.paths(ball, inner))
+        y = self.ball_fields(ball, torch.as_tensor(codes, device=self.device), self.paths(ball, inner))
         moved = relaxed_displacements(ball, y)
         return RelaxedJumps(
             self.network.supercell.neighbors(c, stencil.window_basis, stencil.window_cells),
-            codes.numpy(),
-            y[:, 0].double().numpy(),
-            moved.double().numpy(),
+            codes,
+            y[:, 0].permute(2, 1, 0).contiguous().double().cpu().numpy(),
+            moved.permute(3, 1, 2, 0).contiguous().double().cpu().numpy(),
             inner.forward[:, 0] if self.lookahead else None,
         )
 
@@ -462,7 +503,7 @@ class Relaxation:
         """In a cell smaller than the environment the vacancy sees its own images; they are no atoms."""
         if self.network.mechanism == "interstitial" or not self.environment.is_wrapped:
             return y
-        keep = torch.ones(y.shape[2], dtype=y.dtype)
+        keep = torch.ones(y.shape[2], dtype=y.dtype, device=y.device)
         keep[ball.stencil.carrier_slot] = 0.0
         return y * keep[:, None]
 
@@ -505,7 +546,7 @@ class Relaxation:
             "scales": None if self.scales is None else self.scales.tolist(),
             "report": self.report,
         }
-        write_model(path, about, save({k: v.contiguous() for k, v in self.modules.state_dict().items()}))
+        write_model(path, about, save({k: v.cpu().contiguous() for k, v in self.modules.state_dict().items()}))
 
     @classmethod
     def load(

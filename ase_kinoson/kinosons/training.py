@@ -22,10 +22,12 @@ from tqdm import tqdm
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
+from ase_kinoson.device import device_of
 from ase_kinoson.errors import ModelError, StatesError
 from ase_kinoson.kinetics.rates import Rates, RateSource
 from ase_kinoson.kinetics.sampling import MonteCarlo, sample_states
 from ase_kinoson.kinosons.deeper import deepen
+from ase_kinoson.kinosons.distributed import Columns, Ranks, SharedObjective, owners, share_out, summary
 from ase_kinoson.kinosons.field import EquivariantField
 from ase_kinoson.kinosons.galerkin import solve_linear
 from ase_kinoson.kinosons.objective import Objective
@@ -70,6 +72,7 @@ def train_relaxation(
     attempt_frequency: float = DEFAULT_ATTEMPT_FREQUENCY,
     start: Relaxation | None = None,
     deeper: int = 0,
+    device: str = "auto",
     progress: bool = False,
 ) -> Relaxation:
     """Train a relaxation on equilibrium states of a model's rates.
@@ -110,6 +113,9 @@ def train_relaxation(
     deeper
         In the end follow one jump more, with factors found on so many of the training states; see
         :func:`~ase_kinoson.kinosons.deeper.deepen`. 0: do not.
+    device
+        Where gradients are computed: ``"auto"`` (a GPU if there is one), ``"cpu"`` or ``"cuda"``. The relaxation
+        returned is on the processor.
     progress
         Show a bar with the current bound.
 
@@ -124,12 +130,39 @@ def train_relaxation(
     StatesError
         If the states are no equilibrium states of the model, or too few.
     ModelError
-        If model, jumps and ``start`` do not belong together.
+        If model, jumps and ``start`` do not belong together, or there is no such device.
 
     Notes
     -----
     Derivation of the fields and of the Galerkin equations: docs/derivations.md#fields-that-look-one-or-two-jumps-ahead.
+
+    In a process group of ``torch.distributed`` (:func:`~ase_kinoson.kinosons.distributed.join_processes`) every process
+    calls this with the same arguments, has a share of the states, and returns the relaxation that one process alone
+    would return, to rounding; unlike arguments are an error. ``batch_size`` is that of all processes together. Monte Carlo states at the start and
+    :func:`~ase_kinoson.kinosons.deeper.deepen` at the end are computed by each process for itself.
     """
+    ranks = Ranks.present()
+    progress = progress and ranks.first
+    options = {
+        "lookahead": lookahead,
+        "closure": closure,
+        "form": form,
+        "seed": seed,
+        "epochs": epochs,
+        "closure_epochs": closure_epochs,
+        "refresh": refresh,
+        "patience": patience,
+        "batch_size": batch_size,
+        "hidden": hidden,
+        "n_blocks": n_blocks,
+        "gates": gates,
+        "cutoff": cutoff,
+        "learning_rate": learning_rate,
+        "ridge": ridge,
+        "start": _fingerprint(start),
+        "deeper": deeper,
+    }
+    place = device_of(device)
     if jumps.supercell != cell:
         jumps = jumps.with_supercell(cell)
     rates = Rates.of(model, jumps, temperature_K=temperature_K, attempt_frequency=attempt_frequency)
@@ -148,6 +181,7 @@ def train_relaxation(
         )
     _check_states(states, cell, rates)
     states = states[states.weights > 0]
+    ranks.agree(**options, **(summary(states, rates) if ranks.size > 1 else {}))
     relaxation = Relaxation.create(
         jumps,
         rates=rates,
@@ -162,12 +196,14 @@ def train_relaxation(
     )
     if start is not None:
         _take_over(relaxation, start)
+    relaxation = _on(relaxation, place)
     rng = np.random.default_rng(seed)
     held = _held_out(states, rng)
-    objective = Objective.of(relaxation, states[~held])
+    owner = owners(states[~held].groups, ranks)
+    objective = share_out(ranks, relaxation, states[~held], owner)
     # each set in units of its own Λ[0], so that the ratio reported has no noise from other states
-    check = Objective.of(relaxation, states[held])
-    run = _Run(relaxation, objective, check, batch_size, patience, rng, progress)
+    check = share_out(ranks, relaxation, states[held], np.arange(held.sum()) % ranks.size)
+    run = _Run(relaxation, objective, check, batch_size, patience, rng, progress, ranks)
     run.calibrate(ridge, untrained=start is None)
     learns_paths = relaxation.closure is not None and relaxation.closure.hidden > 0
     if learns_paths and closure_epochs:
@@ -183,9 +219,10 @@ def train_relaxation(
         if relaxation.closure is not None:
             groups.append((relaxation.closure.parameters(), 0.2 * GATE_RATE))
         if refresh > 0 and not given and states.ensemble == "equilibrium":
-            chain = _Fresh(states[~held], relaxation, refresh, _stream(seed, 2))
+            chain = _Fresh(states[~held], relaxation, refresh, _stream(seed, 2), ranks, owner)
         run.fit(groups, epochs, "training y", chain=chain)
     run.finish()
+    relaxation = _on(relaxation, torch.device("cpu"))
     relaxation.report |= {
         "n_training_states": int((~held).sum()),
         "n_validation_states": int(held.sum()),
@@ -194,7 +231,7 @@ def train_relaxation(
         "temperature_K": rates.temperature_K,
         # in a cell smaller than its environment a relaxation sees periodic images: good for this cell only
         "wrapped_environment": relaxation.environment.is_wrapped,
-        "training_keys": sorted({*states.keys, *(chain.keys if chain is not None else ())}),
+        "training_keys": sorted({*states.keys, *(ranks.union(chain.keys) if chain is not None else ())}),
     }
     if deeper > 0:
         relaxation = deepen(relaxation, states[rng.permutation(np.flatnonzero(~held))[:deeper]], progress=progress)
@@ -212,6 +249,7 @@ def fine_tune(
     learning_rate: float = 2e-3,
     attempt_frequency: float = DEFAULT_ATTEMPT_FREQUENCY,
     seed: int = 0,
+    device: str = "auto",
     progress: bool = False,
 ) -> Relaxation:
     """Go on with reference barriers in the functional; the paths keep the rates of the model.
@@ -229,7 +267,7 @@ def fine_tune(
         Reference barriers of these states.
     temperature_K
         K; default that of the relaxation's rates.
-    epochs, batch_size, learning_rate, attempt_frequency, seed, progress
+    epochs, batch_size, learning_rate, attempt_frequency, seed, device, progress
         As in :func:`train_relaxation`.
 
     Returns
@@ -239,10 +277,12 @@ def fine_tune(
     Raises
     ------
     ModelError
-        If the relaxation was deepened already.
+        If the relaxation was deepened already, or there is no such device.
     StatesError
         If there are fewer than five independent groups of states.
     """
+    ranks = Ranks.present()
+    place = device_of(device)
     if relaxation.scales is not None:
         raise ModelError(
             "found a relaxation that was deepened; expected one as training leaves it; fine-tune that one, then deepen "
@@ -253,15 +293,19 @@ def fine_tune(
         temperature_K = own.temperature_K
     rates = Rates.of(barriers, relaxation.network, temperature_K=temperature_K, attempt_frequency=attempt_frequency)
     check_temperature(states, temperature_K)
-    tuned = relaxation.to(relaxation.dtype)
+    if ranks.size > 1:
+        options = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+        ranks.agree(**options, relaxation=_fingerprint(relaxation), **summary(states, rates))
+    tuned = _on(relaxation.to(relaxation.dtype), place)
     rng = np.random.default_rng(seed)
     held = _held_out(states, rng)
-    objective = Objective.of(tuned, states[~held], rates=rates)
-    check = Objective.of(tuned, states[held], rates=rates)
-    run = _Run(tuned, objective, check, batch_size, None, rng, progress)
+    objective = share_out(ranks, tuned, states[~held], owners(states[~held].groups, ranks), rates=rates)
+    check = share_out(ranks, tuned, states[held], np.arange(held.sum()) % ranks.size, rates=rates)
+    run = _Run(tuned, objective, check, batch_size, None, rng, progress and ranks.first, ranks)
     run.note()
     run.fit([(tuned.parameters(), learning_rate)], epochs, "fine-tuning y")
     run.finish()
+    tuned = _on(tuned, torch.device("cpu"))
     before = relaxation.report.get("training_keys", [])
     tuned.report |= {"training_keys": sorted({*before, *states.keys}), "fine_tuned_on": len(states)}
     return tuned
@@ -273,13 +317,16 @@ class _Run:
     def __init__(
         self,
         relaxation: Relaxation,
-        objective: Objective,
-        check: Objective,
+        objective: Objective | SharedObjective,
+        check: Objective | SharedObjective,
         batch_size: int,
         patience: int | None,
         rng: np.random.Generator,
         progress: bool,
+        ranks: Ranks,
     ) -> None:
+        self.ranks = ranks
+        ranks.equalise(relaxation.parameters())
         self.relaxation, self.objective, self.check = relaxation, objective, check
         self.batch_size, self.patience, self.rng, self.progress = batch_size, patience, rng, progress
         self.untrained, _ = check.evaluate(relaxation)
@@ -338,11 +385,14 @@ class _Run:
             for which, rows in objective.batches(self.batch_size, self.rng):
                 optimizer.zero_grad()
                 loss = objective.loss(self.relaxation, which, rows)
-                loss.backward()
+                if loss.requires_grad:  # else this process has none of the states of the batch
+                    loss.backward()
+                self.ranks.sum_gradients(every)
                 torch.nn.utils.clip_grad_norm_(every, 1.0)
                 optimizer.step()
                 schedule.step()
                 bar.update()
+            self.ranks.equalise(every)
             value = self.note() if best_of else self.check.evaluate(self.relaxation)[0]
             bar.set_postfix({"bound": f"{value:.4f}"})
             waited += 1
@@ -370,38 +420,61 @@ class _Run:
 
 
 class _Fresh:
-    """Training states that go on by Monte Carlo; the oldest make room for new ones."""
+    """Training states that go on by Monte Carlo; the oldest make room for new ones.
 
-    def __init__(self, states: States, relaxation: Relaxation, share: float, seed: int) -> None:
+    Of several processes each goes on with its own chains, by the random numbers that one process would use.
+    """
+
+    def __init__(
+        self,
+        states: States,
+        relaxation: Relaxation,
+        share: float,
+        seed: int,
+        ranks: Ranks | None = None,
+        owner: NDArray[np.int64] | None = None,
+    ) -> None:
         assert relaxation.rates is not None
-        self.states, self.relaxation = states, relaxation
+        self.ranks = Ranks() if ranks is None else ranks
+        self.owner = np.zeros(len(states), dtype=np.int64) if owner is None else owner
+        self.relaxation = relaxation
         self.count = max(1, round(share * len(states)))
         self.keys: set[str] = set()
         self.next = 0
         # the last state of every chain
         last = {int(g): i for i, g in enumerate(states.groups)}
         self.groups, rows = np.array(list(last)), np.array(list(last.values()))
+        self.owner_of_chain = self.owner[rows]
+        self.own = np.flatnonzero(self.owner_of_chain == self.ranks.rank)
+        self.states = states[self.owner == self.ranks.rank]
         assert states.temperature_K is not None
         self.chain = MonteCarlo(
             states.supercell,
             relaxation.rates.source,
             states.temperature_K,
             seed=seed,
-            occupations=states.occupations[rows],
+            occupations=states.occupations[rows[self.own]],
         )
+        if self.ranks.size > 1:
+            self.chain._rng = Columns(self.chain._rng, len(rows), self.own)  # type: ignore[assignment]
 
-    def renew(self) -> Objective:
+    def renew(self) -> Objective | SharedObjective:
         """Replace the oldest states by new ones."""
-        kept = self.states[self.count :]
+        kept = self.states[int((self.owner[: self.count] == self.ranks.rank).sum()) :]
         occupations, carriers, groups, missing = [kept.occupations], [kept.carriers], [kept.groups], self.count
+        owner = [self.owner[self.count :]]
         while missing > 0:
             self.chain.run(REFRESH_SWEEPS)
             turn = (self.next + np.arange(min(missing, len(self.groups)))) % len(self.groups)
-            occupations.append(self.chain.occupations[turn])
-            carriers.append(self.chain.carriers[turn])
-            groups.append(self.groups[turn])
+            here = turn[self.owner_of_chain[turn] == self.ranks.rank]
+            chains = np.searchsorted(self.own, here)
+            occupations.append(self.chain.occupations[chains])
+            carriers.append(self.chain.carriers[chains])
+            groups.append(self.groups[here])
+            owner.append(self.owner_of_chain[turn])
             self.next, missing = (self.next + len(turn)) % len(self.groups), missing - len(turn)
         old = self.states
+        self.owner = np.concatenate(owner)
         self.states = States.from_occupations(
             old.supercell,
             np.concatenate(occupations),
@@ -412,7 +485,16 @@ class _Fresh:
             source=old.source,
         )
         self.keys |= set(self.states[len(kept) :].keys)
-        return Objective.of(self.relaxation, self.states)
+        if self.ranks.size == 1:
+            return Objective.of(self.relaxation, self.states)
+        rows = np.flatnonzero(self.owner == self.ranks.rank)
+        n = len(self.owner)
+        return SharedObjective.of(self.ranks, self.relaxation, self.states, rows, n, weight=len(rows) / n)
+
+
+def _on(relaxation: Relaxation, place: torch.device) -> Relaxation:
+    """The relaxation on a device; itself where it is there already."""
+    return relaxation if relaxation.device == place else relaxation.to(device=place)
 
 
 @contextmanager
@@ -424,6 +506,11 @@ def _without_field(relaxation: Relaxation, when: bool = True) -> Iterator[None]:
         yield
     finally:
         relaxation.field = kept
+
+
+def _fingerprint(relaxation: Relaxation | None) -> float | None:
+    """One number that tells weights apart."""
+    return None if relaxation is None else float(sum(p.detach().double().square().sum() for p in relaxation.parameters()))
 
 
 def _closure(relaxation: Relaxation) -> nn.Module:

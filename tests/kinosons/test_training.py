@@ -305,3 +305,26 @@ def test_a_relaxation_moves_to_another_temperature(tiny, pair_model):
     )
     value = float(exact.vacancy_diffusivity)
     assert value * (1 - 1e-7) <= bound(again) <= bound(moved) * 1.02 < late
+
+
+def test_a_device_that_is_not_there_is_refused(tiny):
+    cell, network = tiny
+    if not torch.cuda.is_available():
+        with pytest.raises(ak.KinosonError, match="found device='cuda'"):
+            train(sample_states(cell, 40, seed=1), network, device="cuda")
+    with pytest.raises(ak.KinosonError, match="found device='gpu'"):
+        train(sample_states(cell, 40, seed=1), network, device="gpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("form", ["network", "clusters"])
+def test_training_on_a_gpu_gives_the_same_relaxation(tiny, form):
+    cell, network = tiny
+    options = {"form": form, "lookahead": 1, "gates": 4, "epochs": 2, "closure_epochs": 1}
+    here, there = (
+        train(sample_states(cell, 60, seed=1), network, device=device, **options) for device in ("cpu", "cuda")
+    )
+    assert there.device.type == "cpu"
+    np.testing.assert_allclose(there.report["history"], here.report["history"], rtol=1e-3)
+    for a, b in zip(here.parameters(), there.parameters(), strict=True):
+        np.testing.assert_allclose(a.detach(), b.detach(), atol=1e-2)

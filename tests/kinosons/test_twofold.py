@@ -1,0 +1,160 @@
+"""Maps by characters against the dense maps they stand for, and their derivatives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk
+
+import ase_kinoson as ak
+from ase_kinoson.crystal.environment import CarrierEnvironment
+from ase_kinoson.kinosons import twofold
+from ase_kinoson.kinosons.cluster_field import ClusterField
+from ase_kinoson.kinosons.field import EquivariantField
+from ase_kinoson.kinosons.objective import Objective
+from ase_kinoson.kinosons.twofold import Twofold
+from ase_kinoson.validation import parent
+
+LATTICES = {
+    "fcc": lambda: parent("fcc").supercell(3),
+    "wrapped fcc": lambda: parent("fcc").supercell(2),
+    "diamond": lambda: parent("diamond").supercell(2),
+    "hcp": lambda: ak.Alloy.from_atoms(bulk("Mg"), {"Mg": {"Ag": 0.5, "Cu": 0.5}}).supercell((4, 4, 3)),
+    "square": lambda: parent("square").supercell(5),
+    "one species": lambda: parent("square", {"Ag": 1.0}).supercell(5),
+}
+
+
+def setting(lattice):
+    cell = LATTICES[lattice]()
+    network = ak.JumpNetwork.from_supercell(cell)
+    return cell, network, CarrierEnvironment.build(network)
+
+
+def randomise(module):
+    generator = torch.Generator().manual_seed(3)
+    for p in module.parameters():
+        p.data = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+
+
+def random_codes(n, n_sites, n_codes):
+    return torch.as_tensor(np.random.default_rng(0).integers(0, n_codes, (n, n_sites)))
+
+
+def dense_network(part, codes):
+    """Every orientation for itself."""
+    one_hot = (codes[..., None] == part.wanted).double()
+    h = torch.einsum("nec,gech->ngh", one_hot, part.lift[part.in_perm]) + part.bias
+    h = torch.nn.functional.silu(h)
+    for mix, mean, shift in zip(part.mix, part.mean, part.shift, strict=True):
+        h = h + torch.nn.functional.silu(h @ mix + h.mean(dim=1, keepdim=True) @ mean + shift)
+    return part.scale * torch.einsum("gij,gsjh,ngh->nsi", part.rotations, part.project[part.out_perm], h)
+
+
+def dense_clusters(part, codes):
+    """One row of the map for each site and species."""
+    theta = torch.cat([part.pairs, part.triplets])
+    weights = theta.new_zeros((part.n_in + 1) * part.width)
+    weights = weights.index_add(0, part.target, part.value * theta[part.source]).view(part.n_in + 1, -1)
+    one_hot = (codes[..., None] == part.wanted).double().flatten(1)
+    vectors = (one_hot @ weights[:-1] + weights[-1]).view(len(codes), part.n_out, part.n_own, 3)
+    own = part.own[codes[:, part.out_sites]]
+    chosen = torch.take_along_dim(vectors, own.clamp_min(0)[..., None, None], dim=2)[:, :, 0]
+    return chosen * (own >= 0)[..., None]
+
+
+@pytest.mark.parametrize("lattice", LATTICES)
+@pytest.mark.parametrize(
+    ("kind_of_field", "dense"), [(EquivariantField, dense_network), (ClusterField, dense_clusters)]
+)
+def test_blocks_are_the_dense_map(lattice, kind_of_field, dense, monkeypatch):
+    cell, network, environment = setting(lattice)
+    monkeypatch.setattr(twofold, "CHUNK", 7)
+    options = {"hidden": 4, "n_blocks": 2} if kind_of_field is EquivariantField else {}
+    field = kind_of_field(environment, network, **options).double()
+    randomise(field)
+    for c, kind in enumerate(environment.classes):
+        part, codes = field.parts[c], random_codes(17, kind.n_sites, len(cell.species))
+        found, expected = field(codes, c), dense(part, codes)
+        scale = float(expected.detach().abs().max())
+        assert scale > 0.01
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * scale)
+        weight = torch.randn(found.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        parameters = list(part.parameters())
+        gradients = [torch.autograd.grad((x * weight).sum(), parameters) for x in (found, expected)]
+        for ours, theirs in zip(*gradients, strict=True):
+            size = float(theirs.norm()) + 1.0
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12 * size)
+
+
+def test_wrong_characters_are_not_the_dense_map():
+    _, network, environment = setting("fcc")
+    field = EquivariantField(environment, network, hidden=4).double()
+    randomise(field)
+    codes = random_codes(3, environment.classes[0].n_sites, 3)
+    part = field.parts[0]
+    expected = dense_network(part, codes)
+    part.signs = part.signs.clone()
+    part.signs[1] *= -1.0
+    assert not torch.allclose(field(codes, 0), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("lattice", LATTICES)
+@pytest.mark.parametrize("both", [False, True])
+def test_members_commute_and_undo_themselves(lattice, both):
+    _, _, environment = setting(lattice)
+    kind = environment.classes[0]
+    half = Twofold.of(kind, both=both)
+    own = kind.rotations[half.members]
+    np.testing.assert_allclose(own @ own, np.broadcast_to(np.eye(3), own.shape), atol=1e-9)
+    np.testing.assert_allclose(np.einsum("aij,bjk->abik", own, own), np.einsum("bij,ajk->abik", own, own), atol=1e-9)
+    np.testing.assert_array_equal(half.signs @ half.signs, half.n_members * np.eye(half.n_members))
+    assert sorted(half.cosets.ravel()) == list(range(kind.n_ops))
+    assert set(half.sites.ravel()) == set(range(kind.n_sites))
+    # orbit and stabiliser
+    distinct = np.array([len(set(column)) for column in half.sites.T])
+    np.testing.assert_array_equal(distinct * half.fixed, half.n_members)
+    if lattice == "fcc" and not both:
+        assert half.n_members == 8
+
+
+def test_gradients_do_not_depend_on_when_they_are_asked_for():
+    cell, network, environment = setting("square")
+    field = EquivariantField(environment, network, hidden=4)
+    randomise(field)
+    field.double()
+    n_sites, parameters = environment.classes[0].n_sites, list(field.parameters())
+    one, two = (random_codes(300, n_sites, len(cell.species)), random_codes(40, n_sites, len(cell.species)).flip(0))
+
+    def gradient(loss, **options):
+        return [g.clone() for g in torch.autograd.grad(loss, parameters, **options)]
+
+    alone = [gradient(field(codes, 0).square().sum()) for codes in (one, two)]
+    # two graphs at a time, the first asked twice
+    losses = [field(codes, 0).square().sum() for codes in (one, two)]
+    again = [gradient(losses[0], retain_graph=True), gradient(losses[1]), gradient(losses[0])]
+    for ours, theirs in zip(again, [alone[0], alone[1], alone[0]], strict=True):
+        for x, y in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(x, y, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("lookahead", [1, 2])
+def test_frozen_gates_say_what_they_said(lookahead):
+    cell, network, _ = setting("fcc")
+    rates = ak.Rates.of(ak.SpeciesRates({"Ag": 0.1, "Cu": 1.0}), network)
+    made = ak.Relaxation.create(network, rates=rates, lookahead=lookahead, hidden=0)
+    randomise(made.modules)
+    made = made.to(torch.float64)
+    objective = Objective.of(made, ak.sample_states(cell, 9, seed=0))
+    pool = objective.pools[0]
+    paths = made.freeze_gates(made.ball(0), pool.codes, pool.paths, chunk=4)
+    frozen = replace(objective, pools=(replace(pool, paths=paths),))
+    rows = torch.tensor([5, 0, 8])
+    free = objective.loss(made, 0, rows)
+    torch.testing.assert_close(frozen.loss(made, 0, rows), free, rtol=1e-13, atol=0)
+    randomise_again = made.closure.first
+    randomise_again.outlet.data.mul_(2.0)
+    assert not torch.allclose(frozen.loss(made, 0, rows), objective.loss(made, 0, rows), rtol=1e-6)

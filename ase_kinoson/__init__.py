@@ -49,10 +49,12 @@ if TYPE_CHECKING:
     from ase_kinoson.kinosons.deeper import deepen
     from ase_kinoson.kinosons.density import KinosonDensity
     from ase_kinoson.kinosons.derived import interdiffusion, intrinsic_diffusivities, vacancy_wind
+    from ase_kinoson.kinosons.distributed import join_processes
     from ase_kinoson.kinosons.exact import exact_transport
     from ase_kinoson.kinosons.finite_size import extrapolate, finite_size_corrected
     from ase_kinoson.kinosons.first_rung import first_rung
     from ase_kinoson.kinosons.jump_classes import carrying_jumps
+    from ase_kinoson.kinosons.kinoson_files import kinoson_histogram, read_kinosons
     from ase_kinoson.kinosons.percolation import (
         ObstructedDiffusion,
         PercolationThreshold,
@@ -62,8 +64,10 @@ if TYPE_CHECKING:
     from ase_kinoson.kinosons.principal import PrincipalAxes, principal_axes
     from ase_kinoson.kinosons.relaxation import Relaxation
     from ase_kinoson.kinosons.result import Transport
+    from ase_kinoson.kinosons.state_chunks import read_states, sample_chunks, split_states, write_states
     from ase_kinoson.kinosons.static_disorder import StaticTransport, static_transport
     from ase_kinoson.kinosons.statistics import Quantity
+    from ase_kinoson.kinosons.streaming import stream_transport
     from ase_kinoson.kinosons.temperature_models import compare_slopes, fit_temperature_models
     from ase_kinoson.kinosons.training import fine_tune, train_relaxation
     from ase_kinoson.kinosons.trajectories import KmcTransport, run_kmc
@@ -143,6 +147,8 @@ _PLACES = {
     "import_bands": "barriers.bands",
     "interdiffusion": "kinosons.derived",
     "intrinsic_diffusivities": "kinosons.derived",
+    "join_processes": "kinosons.distributed",
+    "kinoson_histogram": "kinosons.kinoson_files",
     "learning_curve": "barriers.learning_curve",
     "load_barriers": "barriers.archive",
     "mobilities": "exchange",
@@ -152,16 +158,21 @@ _PLACES = {
     "pool_states": "kinetics.pooling",
     "potential": "barriers.potentials",
     "principal_axes": "kinosons.principal",
+    "read_kinosons": "kinosons.kinoson_files",
     "read_measured_diffusivity": "measured",
+    "read_states": "kinosons.state_chunks",
     "record_trajectory": "kinetics.recording",
     "relaxed_lattice_constant": "composition",
     "reweight": "kinetics.weights",
     "run_kmc": "kinosons.trajectories",
+    "sample_chunks": "kinosons.state_chunks",
     "sample_drift": "kinetics.weights",
     "sample_states": "kinetics.sampling",
     "sample_with_calculator": "kinetics.delayed_acceptance",
     "save_barriers": "barriers.archive",
+    "split_states": "kinosons.state_chunks",
     "static_transport": "kinosons.static_disorder",
+    "stream_transport": "kinosons.streaming",
     "temperature_series": "series",
     "to_dataframe": "kinosons.dataframe",
     "tracer_datasets": "exchange",
@@ -174,6 +185,7 @@ _PLACES = {
     "view_kinosons_3d": "kinoson_view",
     "warren_cowley": "kinetics.short_range_order",
     "with_composition": "composition",
+    "write_states": "kinosons.state_chunks",
     "write_tracer_csv": "exchange",
     "write_tracer_datasets": "exchange",
 }
@@ -247,6 +259,8 @@ __all__ = [
     "import_bands",
     "interdiffusion",
     "intrinsic_diffusivities",
+    "join_processes",
+    "kinoson_histogram",
     "learning_curve",
     "load_barriers",
     "mobilities",
@@ -256,16 +270,21 @@ __all__ = [
     "pool_states",
     "potential",
     "principal_axes",
+    "read_kinosons",
     "read_measured_diffusivity",
+    "read_states",
     "record_trajectory",
     "relaxed_lattice_constant",
     "reweight",
     "run_kmc",
+    "sample_chunks",
     "sample_drift",
     "sample_states",
     "sample_with_calculator",
     "save_barriers",
+    "split_states",
     "static_transport",
+    "stream_transport",
     "temperature_series",
     "to_dataframe",
     "tracer_datasets",
@@ -278,6 +297,7 @@ __all__ = [
     "view_kinosons_3d",
     "warren_cowley",
     "with_composition",
+    "write_states",
     "write_tracer_csv",
     "write_tracer_datasets",
 ]

@@ -7,12 +7,13 @@ not matter in which order, by how many workers, or beside which other points it 
 from __future__ import annotations
 
 import csv
+import logging
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["CompositionMap", "MapPoint", "MapSettings", "composition_map"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,7 +309,7 @@ def composition_map(
     lattice_constant: Mapping[str, float] | Callable[[dict[str, float]], float] | None = None,
     settings: MapSettings | None = None,
     folder: str | Path | None = None,
-    executor: Executor | None = None,
+    executor: Executor | Callable[[], Executor] | None = None,
     limit: float = DEFAULT_LIMIT,
     seed: int = 0,
     progress: bool = False,
@@ -333,8 +336,10 @@ def composition_map(
         Keeps one file per point; what is there is not computed again. A run that was killed goes on from it. Every
         file holds a fingerprint of the rates it came from: points of another source are refused.
     executor
-        Any ``concurrent.futures.Executor``; the numbers do not depend on it. Use processes: threads take turns. A
-        callable ``source`` must then be importable there.
+        Any ``concurrent.futures.Executor``, such as that of a dask client (``client.get_executor()``); the numbers do
+        not depend on it, and it is not shut down. Use processes: threads take turns. A callable ``source`` must then be
+        importable there. Or a callable that makes an executor: where a worker dies and takes its pool with it, another
+        pool is made for the points that are left.
     limit
         Largest distance of a composition from those the model was fitted on, in the unit at.%; see
         :meth:`CompositionRange.distance`.
@@ -352,7 +357,8 @@ def composition_map(
     Raises
     ------
     KinosonError
-        If a composition is none, or the folder holds points of other settings.
+        If a composition is none, the folder holds points of other settings, ``executor`` is none, or a point kills
+        its worker twice.
     ModelError
         If a composition is farther than ``limit`` from the trained range.
 
@@ -409,18 +415,63 @@ def composition_map(
 # -- pieces -----------------------------------------------------------------------------------------------------------
 
 
-def _computed(tasks: Mapping[int, PointTask], executor: Executor | None) -> Iterable[tuple[int, MapPoint]]:
+def _computed(
+    tasks: Mapping[int, PointTask], executor: Executor | Callable[[], Executor] | None
+) -> Iterator[tuple[int, MapPoint]]:
     if executor is None:
         for n, task in tasks.items():
             yield n, compute_point(task)
         return
-    futures = {executor.submit(compute_point, task): n for n, task in tasks.items()}
+    if isinstance(executor, type) or not (hasattr(executor, "submit") or callable(executor)):
+        raise KinosonError(
+            f"found {executor!r} as executor; expected a concurrent.futures.Executor, a callable that makes one, or "
+            "None; pass for example client.get_executor() or partial(ProcessPoolExecutor, 4)"
+        )
+    if hasattr(executor, "submit"):
+        yield from _sent(tasks, cast(Executor, executor))
+        return
+    left, alone = dict(tasks), False
+    while left:
+        # after a round without any point one at a time, so that it is known which one kills
+        before, part = len(left), dict(left)
+        rounds = [{n: task} for n, task in left.items()] if alone else [part]
+        try:
+            with executor() as pool:
+                for part in rounds:
+                    for n, point in _sent(part, pool):
+                        del left[n]
+                        yield n, point
+        except (BrokenExecutor, CancelledError) as error:
+            if alone:
+                task = next(iter(part.values()))
+                raise KinosonError(
+                    f"the point {dict(task.fractions)} at {task.temperature_K:g} K kills its worker "
+                    f"({str(error) or type(error).__name__}); expected it to end; give the workers more memory, or "
+                    "compute it with executor=None to see what happens"
+                ) from error
+            _log.warning("a worker died (%s); a new pool takes the %d points that are left", error, len(left))
+            alone = len(left) == before
+
+
+def _sent(tasks: Mapping[int, PointTask], pool: Executor) -> Iterator[tuple[int, MapPoint]]:
+    """Points as they are done. Where one fails, those that others have finished meanwhile come before its error."""
+    futures = {pool.submit(compute_point, task): n for n, task in tasks.items()}
+    failure: BaseException | None = None
     try:
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            try:
+                point = future.result()
+            except (Exception, CancelledError) as error:
+                failure = failure or error
+                for other in futures:  # what runs already is waited for
+                    other.cancel()
+            else:
+                yield futures[future], point
     finally:
         for future in futures:  # only after an error is there anything left to cancel
             future.cancel()
+    if failure is not None:
+        raise failure
 
 
 def _entropy(seed: int, x: Fractions, temperature_K: float) -> tuple[int, ...]:

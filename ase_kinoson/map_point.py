@@ -333,6 +333,7 @@ def _evaluate(task: PointTask, s: MapSettings) -> tuple[Transport, Transport, di
         closure_epochs=s.closure_epochs,
         attempt_frequency=s.attempt_frequency,
         seed=training,
+        device="cpu",  # the numbers of a point must not depend on where it is computed
     )
     with warnings.catch_warnings():
         if s.n_jumps or s.n_steps:  # what weakens a bound is of interest only where it is the result

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import os
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -138,6 +140,79 @@ def test_processes_give_the_same_numbers(jumps, pair_model, tmp_path):
         far = run(executor=pool, folder=tmp_path)
     assert timeless(run().points[0]) == timeless(far.points[0])
     assert timeless(run(folder=tmp_path).points[0]) == timeless(far.points[0])
+
+
+def test_two_workers_of_dask_give_the_same_bits(jumps, pair_model):
+    distributed = pytest.importorskip("distributed")
+    x = [{"Ag": 0.25, "Cu": 0.75}, {"Ag": 0.5, "Cu": 0.5}, {"Cu": 1.0}]
+    run = partial(composition_map, jumps, pair_model, x, temperature_K=500.0, settings=QUICK, seed=3)
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        executor = client.get_executor()
+        far = run(executor=executor)
+        assert executor.submit(int, 3).result() == 3  # the executor is the caller's
+    near = run()
+    assert [timeless(p) for p in far.points] == [timeless(p) for p in near.points]
+
+
+def deadly(flag, composition: dict[str, float]) -> ak.SpeciesRates:
+    """A source that kills its worker at one composition, the first time."""
+    if composition["Ag"] == 0.5 and not flag.exists():
+        flag.touch()
+        os._exit(1)
+    return rates_of(composition)
+
+
+def test_a_worker_that_dies_loses_nothing(jumps, tmp_path):
+    x = [{"Ag": 0.25, "Cu": 0.75}, {"Ag": 0.5, "Cu": 0.5}]
+    run = partial(composition_map, jumps, temperature_K=500.0, settings=QUICK, seed=3)
+    pool = partial(ProcessPoolExecutor, 1, mp_context=get_context("spawn"))
+    found = run(partial(deadly, tmp_path / "died"), x, executor=pool)
+    assert (tmp_path / "died").exists()
+    assert [timeless(p) for p in found.points] == [timeless(p) for p in run(rates_of, x).points]
+
+
+class Frail(Executor):
+    """A pool that dies of some compositions, and takes with it what was sent after them."""
+
+    made: ClassVar[list[Frail]] = []
+
+    def __init__(self, deadly: dict[float, int]) -> None:
+        self.deadly, self.dead, self.tried = deadly, False, []
+        Frail.made.append(self)
+
+    def submit(self, function, task):
+        future = Future()
+        x = dict(task.fractions)["Ag"]
+        if not self.dead:
+            self.tried.append(x)
+            if self.deadly.get(x):
+                self.deadly[x] -= 1
+                self.dead = True
+        if self.dead:
+            future.set_exception(BrokenExecutor("died"))
+        else:
+            future.set_result(function(task))
+        return future
+
+
+def test_a_pool_is_made_anew_until_a_point_kills_it_alone(jumps, tmp_path):
+    x = [{"Ag": a, "Cu": 1 - a} for a in (0.25, 0.5, 0.75)]
+    run = partial(composition_map, jumps, rates_of, x, temperature_K=500.0, settings=QUICK, seed=3)
+    whole = [timeless(p) for p in run().points]
+    Frail.made.clear()
+    assert [timeless(p) for p in run(executor=partial(Frail, {0.5: 1})).points] == whole
+    assert [pool.tried for pool in Frail.made] == [[0.25, 0.5], [0.5, 0.75]]  # nothing is computed twice
+    # a pool that is the caller's is not replaced; what was done is kept
+    with pytest.raises(BrokenExecutor):
+        run(executor=Frail({0.5: 1}), folder=tmp_path)
+    assert len(list(tmp_path.glob("*500.0K.json"))) == 1
+    with pytest.raises(ak.KinosonError, match=r"the point .*0.5.* kills its worker"):
+        run(executor=partial(Frail, {0.5: 9}), folder=tmp_path)
+    with pytest.raises(ak.KinosonError, match="found 4 as executor"):
+        run(executor=4)
 
 
 def timeless(point) -> dict:

@@ -82,8 +82,8 @@ class CLICommand:
 
 
 def _compute(args: Namespace, lengths: dict[str, Any], effort: dict[str, Any]) -> tuple[CompositionMap, Path]:
-    import contextlib
     from dataclasses import fields
+    from functools import partial
 
     from ase_kinoson.barriers.composition_range import DEFAULT_LIMIT
     from ase_kinoson.barriers.learned import BarrierModel
@@ -104,20 +104,19 @@ def _compute(args: Namespace, lengths: dict[str, Any], effort: dict[str, Any]) -
     folder = path.with_name(f"{path.stem}-map") if args.out is None else Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
     settings = MapSettings(**{"attempt_frequency": study.settings.transport.attempt_frequency, **effort})
-    with contextlib.ExitStack() as stack:
-        found = composition_map(
-            study.jumps,
-            model,
-            composition_grid(species, args.step),
-            temperature_K=study.temperatures_K,
-            lattice_constant=lengths or None,
-            settings=settings,
-            folder=folder / "points",
-            executor=stack.enter_context(Workers(study.n_workers)) if study.n_workers > 1 else None,
-            limit=DEFAULT_LIMIT if args.limit is None else args.limit,
-            seed=args.seed,
-            progress=not args.quiet,
-        )
+    found = composition_map(
+        study.jumps,
+        model,
+        composition_grid(species, args.step),
+        temperature_K=study.temperatures_K,
+        lattice_constant=lengths or None,
+        settings=settings,
+        folder=folder / "points",
+        executor=partial(Workers, study.n_workers) if study.n_workers > 1 else None,
+        limit=DEFAULT_LIMIT if args.limit is None else args.limit,
+        seed=args.seed,
+        progress=not args.quiet,
+    )
     return found, folder
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ase_kinoson.barriers.source import JumpEnergies
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
+from ase_kinoson.kinetics.rates import Rates, RateSource, rates_from_barriers
 from ase_kinoson.kinetics.weights import EnergyDrift
 from ase_kinoson.kinosons.coefficients import Averages, Composition, coefficients
 from ase_kinoson.kinosons.functional import JumpTerms
@@ -21,7 +22,53 @@ from ase_kinoson.kinosons.table import KinosonTable
 from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
 from ase_kinoson.kinosons.verdict import heavy_share
 
-__all__ = ["assemble"]
+__all__ = ["assemble", "pair_terms", "rates_and_energies", "tracer_terms"]
+
+
+def rates_and_energies(
+    rates: Rates, occupations: NDArray, carriers: NDArray
+) -> tuple[NDArray[np.float64], JumpEnergies | None]:
+    """Rates of all jumps, s⁻¹, shape (n_states, J), and the energies behind them; the source is asked once."""
+    energies = rates.energies(occupations, carriers)
+    if energies is None or isinstance(rates.source, RateSource):
+        return rates(occupations, carriers), energies
+    assert rates.temperature_K is not None
+    own = energies.attempt_frequency
+    frequency: Any = rates.attempt_frequency
+    if own is not None:
+        frequency = np.where(np.isfinite(own), own, frequency)
+    return rates_from_barriers(energies.barrier, rates.temperature_K, attempt_frequency=frequency), energies
+
+
+def pair_terms(w: NDArray, moved: NDArray, index: NDArray) -> NDArray[np.float64]:
+    """½ Σ_k W_k x^a_k ⊗ x^b_k of every state, Å²/s, shape (n_states, n_species, n_species, 3, 3).
+
+    Parameters
+    ----------
+    w : ndarray, shape (n_states, J)
+        Rates, s⁻¹.
+    moved : ndarray, shape (n_states, J, n_all_species, 3)
+        Displacements, Å.
+    index : ndarray of int, shape (n_species,)
+        Which species.
+    """
+    x = moved[:, :, index]
+    return 0.5 * np.einsum("nk,nkax,nkby->nabxy", w, x, x, optimize=True)
+
+
+def tracer_terms(w: NDArray, squares: NDArray, index: NDArray) -> NDArray[np.float64]:
+    """½ Σ_k W_k Σ_{i∈a} x_i ⊗ x_i of every state, Å²/s, shape (n_states, n_species, 3, 3).
+
+    Parameters
+    ----------
+    w : ndarray, shape (n_states, J)
+        Rates, s⁻¹.
+    squares : ndarray, shape (n_states, J, n_all_species, 3, 3)
+        Σ_{i∈a} x_i ⊗ x_i, Å².
+    index : ndarray of int, shape (n_species,)
+        Which species.
+    """
+    return 0.5 * np.einsum("nk,nkaxy->naxy", w, squares[:, :, index], optimize=True)
 
 
 def assemble(
@@ -69,22 +116,18 @@ def assemble(
         Energies of the states, eV, for the table.
     """
     composition = Composition.of(states)
-    index = composition.index
-
-    def pair(x: NDArray) -> NDArray:
-        return 0.5 * np.einsum("nk,nkax,nkby->nabxy", w, x[:, :, index], x[:, :, index], optimize=True)
 
     def average(x: NDArray) -> NDArray:
         if boot is None:
             return np.tensordot(states.weights, x, axes=(0, 0))[None]
         return boot.rows(x)
 
-    collective, collective_bare = pair(terms.displacement), pair(terms.bare)
+    collective, collective_bare = (pair_terms(w, x, composition.index) for x in (terms.displacement, terms.bare))
     tracer: NDArray | None = None
     if exact_tracers is not None:
         tracer = np.array([exact_tracers[s] for s in composition.species])[None]
     elif with_tracers:
-        tracer = average(0.5 * np.einsum("nk,nkaxy->naxy", w, terms.tracer[:, :, index], optimize=True))
+        tracer = average(tracer_terms(w, terms.tracer, composition.index))
     bare = average(collective_bare)
     averages = Averages(
         average(collective),

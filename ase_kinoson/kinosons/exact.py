@@ -19,7 +19,7 @@ from ase_kinoson.kinetics.rates import Rates
 from ase_kinoson.kinosons.assembly import assemble
 from ase_kinoson.kinosons.functional import JumpTerms, bare_displacements
 from ase_kinoson.kinosons.result import EXACT, Transport
-from ase_kinoson.kinosons.state_space import CHUNK, StateSpace, mobile_counts
+from ase_kinoson.kinosons.state_space import StateSpace, mobile_counts
 from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
@@ -33,6 +33,9 @@ TOLERANCE = 1e-11
 
 MAX_STEPS = 50_000
 """Most steps of conjugate gradients."""
+
+CACHED = 2**12
+"""States whose displacements are listed at a time: they stay in the cache of a processor."""
 
 
 def exact_transport(
@@ -162,7 +165,7 @@ def exact_lambda(
 
 
 def _slices(n: int) -> Iterator[slice]:
-    return (slice(begin, min(begin + CHUNK, n)) for begin in range(0, n, CHUNK))
+    return (slice(begin, min(begin + CACHED, n)) for begin in range(0, n, CACHED))
 
 
 def _displacements(space: StateSpace, part: slice) -> NDArray[np.float64]:
@@ -278,24 +281,26 @@ def _conjugate_gradients(matrix: sp.csr_array, rhs: NDArray) -> NDArray[np.float
 
     A search space shared by the columns saves few steps and breaks down where symmetry lets one column end early.
     """
-    x = np.zeros_like(rhs)
-    residual = rhs.copy()
-    size = np.einsum("ni,ni->i", residual, residual)
+    residual = np.array(rhs.T, order="C")  # one column after the other in memory
+    x = np.zeros_like(residual)
+    size = np.einsum("in,in->i", residual, residual)
     goal = size * TOLERANCE**2
     direction = residual.copy()
+    image = np.empty_like(residual)
     for _ in range(MAX_STEPS):
         active = size > goal
         if not active.any():
-            return x
-        image = direction - matrix @ direction
-        curvature = np.einsum("ni,ni->i", direction, image)
+            return np.ascontiguousarray(x.T)
+        for one, own in zip(image, direction, strict=True):
+            np.subtract(own, matrix @ own, out=one)
+        curvature = np.einsum("in,in->i", direction, image)
         active &= curvature > 0
-        step = np.divide(size, curvature, out=np.zeros_like(size), where=active)
+        step = np.divide(size, curvature, out=np.zeros_like(size), where=active)[:, None]
         x += step * direction
         image *= step
         residual -= image
-        new = np.einsum("ni,ni->i", residual, residual)
-        direction *= np.divide(new, size, out=np.zeros_like(size), where=active)
+        new = np.einsum("in,in->i", residual, residual)
+        direction *= np.divide(new, size, out=np.zeros_like(size), where=active)[:, None]
         direction += residual
         size = new
     raise KinosonError(

@@ -97,19 +97,37 @@ def jump_terms(
             part = rows[begin : begin + chunk]
             found = relaxation.relaxed_jumps(int(b), occupations[part], c[part])
             member = (found.codes[:, :, None] == every).astype(float)
-            displacement[part] = np.einsum("bkwx,bws->bksx", found.moved, member, optimize=True)
-            for a in range(len(every)):
-                own = found.moved * member[:, None, :, a, None]
-                tracer[part, :, a] = own.swapaxes(-1, -2) @ found.moved
+            displacement[part], tracer[part] = _species_moments(found.moved, member)
     missing = ~network.exists[basis]
     displacement[missing] = 0.0
     tracer[missing] = 0.0
     return JumpTerms(displacement, tracer, bare)
 
 
+def _species_moments(moved: NDArray, member: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of v and of v ⊗ v over the atoms of each species, shapes (n, J, n_species, 3) and (n, J, n_species, 3, 3).
+
+    One matrix product per state: the three components and their six products side by side, atoms against species.
+    """
+    n, n_jumps, n_atoms, _ = moved.shape
+    terms = np.empty((n, n_jumps, 9, n_atoms))
+    terms[:, :, :3] = moved.swapaxes(2, 3)
+    for row, (x, y) in enumerate(_PRODUCTS, start=3):
+        np.multiply(terms[:, :, x], terms[:, :, y], out=terms[:, :, row])
+    sums = (terms.reshape(n, n_jumps * 9, n_atoms) @ member).reshape(n, n_jumps, 9, -1).swapaxes(2, 3)
+    return sums[..., :3], sums[..., _AS_TENSOR].reshape(*sums.shape[:3], 3, 3)
+
+
+_PRODUCTS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+_AS_TENSOR = [3, 4, 5, 4, 6, 7, 5, 7, 8]
+
+
 def bare_displacements(network: JumpNetwork, occupations: NDArray, carriers: ArrayLike) -> NDArray[np.float64]:
     """δx^a_k of every jump, Å, shape (n_states, J, n_species, 3): −dx for the atom that a vacancy exchanges with."""
     moved = network.moving_species(occupations, carriers)
-    hit = moved[..., None] == np.arange(1, len(network.supercell.species))
+    vectors = network.vectors[network.basis_of(carriers)]
+    bare = np.zeros((*moved.shape, len(network.supercell.species) - 1, 3))
+    row, jump = np.nonzero(moved > 0)
     sign = 1.0 if network.mechanism == "interstitial" else -1.0
-    return sign * hit[..., None] * network.vectors[network.basis_of(carriers)][:, :, None, :]
+    bare[row, jump, moved[row, jump] - 1] = sign * vectors[row, jump]
+    return bare

@@ -11,7 +11,7 @@ from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonWarning, StatesError
 from ase_kinoson.kinetics.weights import energy_drift
-from ase_kinoson.kinosons.assembly import assemble
+from ase_kinoson.kinosons.assembly import assemble, rates_and_energies
 from ase_kinoson.kinosons.functional import jump_terms
 from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.result import NO_BOUND, Transport
@@ -74,15 +74,8 @@ def transport(
     rates, temperature_K = rates_of_states(
         states, jumps, barriers, temperature_K=temperature_K, attempt_frequency=attempt_frequency
     )
-    if relaxation is not None and relaxation.network.fingerprint != jumps.fingerprint:
-        raise StatesError("the relaxation was trained on other jumps; expected the same network; train it again")
-    if relaxation is not None and relaxation.network.supercell != states.supercell:
-        raise StatesError(
-            "the relaxation belongs to another supercell; expected that of the states; load or train it with "
-            "jumps on that supercell"
-        )
-    energies = rates.energies(states.occupations, states.carriers)
-    w = rates(states.occupations, states.carriers)
+    check_relaxation(relaxation, jumps)
+    w, energies = rates_and_energies(rates, states.occupations, states.carriers)
     terms = jump_terms(relaxation, states.occupations, states.carriers, network=jumps)
     drift, rejected = None, 0
     if energies is not None:
@@ -115,17 +108,40 @@ def transport(
             "states_source": states.source,
         },
     )
-    if boot.has_errors and result.largest_share > HEAVY_SHARE:
-        reasons.append(
-            f"one of {len(np.unique(states.groups))} independent groups of states carries "
-            f"{100 * result.largest_share:.0f} % of the vacancy diffusivity; expected less than "
-            f"{100 * HEAVY_SHARE:.0f} %; its error bar is too small, and so may be the value: add states"
-        )
-    if relaxation is not None and kind != NO_BOUND:
-        reasons += _worse_than_none(result)
+    reasons += doubts(result, len(np.unique(states.groups)), has_errors=boot.has_errors)
     for reason in reasons:
         warnings.warn(reason, KinosonWarning, stacklevel=2)
     return result
+
+
+def check_relaxation(relaxation: Relaxation | None, jumps: JumpNetwork) -> None:
+    """Refuse a relaxation of other jumps or another supercell.
+
+    Raises
+    ------
+    StatesError
+    """
+    if relaxation is not None and relaxation.network.fingerprint != jumps.fingerprint:
+        raise StatesError("the relaxation was trained on other jumps; expected the same network; train it again")
+    if relaxation is not None and relaxation.network.supercell != jumps.supercell:
+        raise StatesError(
+            "the relaxation belongs to another supercell; expected that of the states; load or train it with "
+            "jumps on that supercell"
+        )
+
+
+def doubts(result: Transport, n_groups: int, *, has_errors: bool) -> list[str]:
+    """One sentence for everything about the numbers of a result that a user should know."""
+    reasons = []
+    if has_errors and result.largest_share > HEAVY_SHARE:
+        reasons.append(
+            f"one of {n_groups} independent groups of states carries "
+            f"{100 * result.largest_share:.0f} % of the vacancy diffusivity; expected less than "
+            f"{100 * HEAVY_SHARE:.0f} %; its error bar is too small, and so may be the value: add states"
+        )
+    if result.relaxation is not None and result.vacancy_diffusivity.kind != NO_BOUND:
+        reasons += _worse_than_none(result)
+    return reasons
 
 
 def _worse_than_none(result: Transport) -> list[str]:

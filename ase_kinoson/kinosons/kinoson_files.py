@@ -1,0 +1,175 @@
+"""Kinosons in files, as they come from a stream of states, and their density."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ase_kinoson.errors import KinosonError
+from ase_kinoson.kinosons.group_sums import MAX_GROUPS, GroupSums
+from ase_kinoson.kinosons.jump_classes import Histogram
+from ase_kinoson.kinosons.statistics import rows_of_sums
+from ase_kinoson.kinosons.table import KinosonTable
+from ase_kinoson.npz import read_npz
+
+__all__ = ["kinoson_histogram", "read_kinosons"]
+
+FORMAT = "ase_kinoson.kinosons/1"
+ABOUT = "kinosons.json"
+
+
+def empty_folder(where: str | Path) -> Path:
+    """Make a folder for kinosons.
+
+    Raises
+    ------
+    KinosonError
+        If it holds kinosons already.
+    """
+    folder = Path(where)
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.glob("kinosons*")):
+        raise KinosonError(
+            f"found kinosons in {folder} already; expected an empty folder; take another one, or delete it"
+        )
+    return folder
+
+
+def write_table(folder: Path, table: KinosonTable, chunk: int, piece: int) -> None:
+    """Write a table; the weights in it have no norm yet."""
+    columns = {**table.columns, "jump": table["jump"].astype(np.int16)}
+    np.savez(folder / f"kinosons-{chunk:06d}-{piece:04d}.npz", **columns)
+
+
+def close_folder(folder: Path, *, weight: float, files: int, units: Mapping[str, str]) -> None:
+    """Say how many files there are and what their weights sum to; a folder without this is not whole."""
+    about = {"format": FORMAT, "weight": weight, "files": files, "units": dict(units)}
+    (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+
+def read_kinosons(folder: str | Path) -> Iterator[KinosonTable]:
+    """Read the kinosons that :func:`stream_transport` wrote, one table at a time.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+
+    Yields
+    ------
+    KinosonTable
+        Weights of all states sum to 1: the sum of weight times column over all tables is the coefficient.
+
+    Raises
+    ------
+    KinosonError
+        If the folder holds no kinosons, or not all of them.
+    """
+    folder = Path(folder)
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        weight, files, units = float(about["weight"]), int(about["files"]), dict(about["units"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise KinosonError(
+            f"found no whole set of kinosons in {folder} ({error}); expected what stream_transport() writes; evaluate "
+            "the states again"
+        ) from error
+    found = sorted(folder.glob("kinosons-*.npz"))
+    if len(found) != files:
+        raise KinosonError(
+            f"found {len(found)} files of kinosons in {folder}; expected {files}; evaluate the states again"
+        )
+    for file in found:
+        try:
+            columns = read_npz(file)
+        except (OSError, ValueError, EOFError) as error:
+            raise KinosonError(f"{file} is damaged ({error}); expected a whole file; evaluate again") from error
+        yield KinosonTable({**columns, "weight": columns["weight"] / weight}, units)
+
+
+def kinoson_histogram(
+    tables: Iterable[KinosonTable],
+    bins: ArrayLike,
+    *,
+    quantity: str | None = None,
+    over: str = "barrier",
+    max_groups: int = MAX_GROUPS,
+    n_resamples: int = 400,
+    seed: int = 0,
+) -> Histogram:
+    """Density of kinosons of more jumps than fit into memory: what ``KinosonDensity.over_barrier`` gives.
+
+    Parameters
+    ----------
+    tables : iterable of KinosonTable
+        For example :func:`read_kinosons`.
+    bins : array_like, shape (n + 1,)
+        Edges, in eV for barriers and Å for displacements.
+    quantity
+        ``"vacancy"`` (default; ``"carrier"`` for an interstitial), ``"Cu"`` for Λ_aa of a species, ``"tracer_Cu"`` for
+        Λ*_a.
+    over
+        ``"barrier"`` or ``"displacement"``.
+    max_groups, n_resamples, seed
+        As in :func:`stream_transport`.
+
+    Raises
+    ------
+    KinosonError
+        If there are no rows, or a column is missing.
+    """
+    edges = np.asarray(bins, dtype=float)
+    n = len(edges) - 1
+    labels = {"barrier": "barrier (eV)", "displacement": "|δx + Δy| of the carrier (Å)"}
+    if over not in labels or n < 1 or not np.all(np.diff(edges) > 0):
+        raise KinosonError(
+            f"found over={over!r} and {len(edges)} edges; expected one of {sorted(labels)} and edges that rise; "
+            "correct them"
+        )
+    names: list[str] = []
+    sums, counts, weight = GroupSums(max_groups), np.zeros(n), 0.0
+    most = 0
+    for table in tables:
+        name = quantity or ("vacancy" if "kinoson_vacancy" in table.columns else "carrier")
+        name = name if name in table.columns else f"kinoson_{name}"
+        if name not in table.columns:
+            raise KinosonError(f"found quantity {quantity!r}; expected a column of {list(table.columns)}; choose one")
+        if not most:  # species come in any order; each has its place from the first table on
+            names = [c.removeprefix("tracer_") for c in table.columns if c.startswith("tracer_")]
+            most = len(names)
+        x, part = table[over], table["weight"] * table[name]
+        place = np.searchsorted(edges, x, side="right") - 1
+        place[x == edges[-1]] = n - 1
+        inside = np.isfinite(x) & (part > 0) & (place >= 0) & (place < n)
+        who = np.searchsorted(np.array(sorted(names)), table["species"].astype(str))
+        cell = np.where(inside, who * n + place, most * n)
+        groups, member = np.unique(table["group"], return_inverse=True)
+        width = most * n + 1
+        flat = np.bincount(member * width + cell, weights=part, minlength=len(groups) * width)
+        own = np.bincount(member, weights=table["weight"])
+        sums.add(groups, np.column_stack([own, flat.reshape(len(groups), width)]))
+        known = np.isfinite(x)
+        counts += np.histogram(x[known], bins=edges, weights=table["weight"][known])[0]
+        weight += float(table["weight"].sum())
+    if not most:
+        raise KinosonError("found no kinosons; expected at least one table; evaluate states with kinosons= first")
+    rows, has_errors = rows_of_sums(sums.values[:, 0], sums.values[:, 1:], n_resamples=n_resamples, seed=seed)
+    rows = (rows / rows.sum(axis=1, keepdims=True))[:, :-1].reshape(-1, most, n)
+
+    def spread(x: NDArray) -> NDArray[np.float64]:
+        return x[1:].std(axis=0, ddof=1) if has_errors else np.full(x.shape[1:], np.nan)
+
+    species = sorted(names)
+    met = [i for i in range(most) if rows[0, i].any()]
+    return Histogram(
+        edges,
+        {species[i]: rows[0, i] for i in met},
+        labels[over],
+        {species[i]: spread(rows[:, i]) for i in met},
+        spread(rows.sum(axis=1)),
+        counts / weight,
+    )

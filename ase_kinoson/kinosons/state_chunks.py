@@ -1,0 +1,184 @@
+"""Chunks of states: split, sampled one after the other, kept in files and read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ase_kinoson.crystal.states import States
+from ase_kinoson.crystal.supercell import Supercell
+from ase_kinoson.errors import StatesError
+from ase_kinoson.kinetics.sampling import sample_states
+from ase_kinoson.npz import read_npz
+
+__all__ = ["Chunk", "read_states", "sample_chunks", "split_states", "with_total", "write_states"]
+
+Chunk: TypeAlias = States | tuple[States, float]
+"""States, or states and the sum of their weights in a unit common to all chunks."""
+
+FORMAT = "ase_kinoson.states/1"
+
+
+def with_total(chunk: Chunk) -> tuple[States, float]:
+    """States of a chunk and the sum of their weights; as many as there are states where it is not given.
+
+    Raises
+    ------
+    StatesError
+        If it is no chunk, or the sum is no positive number.
+    """
+    states, total = chunk if isinstance(chunk, tuple) and len(chunk) == 2 else (chunk, None)
+    if not isinstance(states, States):
+        raise StatesError(
+            f"found a chunk of type {type(chunk).__name__}; expected States, or a pair of States and the sum of their "
+            "weights; yield one of these"
+        )
+    total = float(len(states)) if total is None else float(total)
+    if not (np.isfinite(total) and total >= 0):
+        raise StatesError(f"found a chunk whose weights sum to {total}; expected a number ≥ 0; correct it")
+    return states, total
+
+
+def split_states(states: States, size: int) -> Iterator[tuple[States, float]]:
+    """Cut states into chunks that keep their weights.
+
+    Parameters
+    ----------
+    states
+        All of them.
+    size
+        States of a chunk.
+
+    Yields
+    ------
+    (States, float)
+        Chunks, and the weight of each (all together 1).
+    """
+    for begin in range(0, len(states), size):
+        part = slice(begin, begin + size)
+        if (total := float(states.weights[part].sum())) > 0:  # states without weight say nothing
+            yield states[part], total
+
+
+def sample_chunks(cell: Supercell, n: int, *, size: int = 20_000, seed: int = 0, **options: Any) -> Iterator[States]:
+    """Sample states one chunk after the other; none of them is kept.
+
+    Parameters
+    ----------
+    cell
+        The supercell.
+    n
+        Number of all states.
+    size
+        States of a chunk. Each chunk has chains of its own: many states of a chunk take many sweeps of the same chains.
+    seed
+        Seeds of the chunks follow from it and their number, so that the first chunks of a longer run are the same.
+    **options
+        Those of :func:`sample_states`.
+
+    Yields
+    ------
+    States
+        With groups that differ from chunk to chunk.
+
+    Raises
+    ------
+    StatesError
+        If ``n`` or ``size`` is not positive.
+    """
+    if n < 1 or size < 1:
+        raise StatesError(f"found n={n} and size={size}; expected at least 1 each; raise them")
+    groups = 0
+    for number, begin in enumerate(range(0, n, size)):
+        own = int(np.random.SeedSequence([int(seed), number]).generate_state(1)[0])
+        states = sample_states(cell, min(size, n - begin), seed=own, **options)
+        yield replace(states, groups=states.groups + groups)
+        groups += int(states.groups.max()) + 1
+
+
+def write_states(folder: str | Path, chunks: Iterable[Chunk]) -> int:
+    """Write chunks to files: one byte per site and 24 (with energies 32) per state.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there; files with the names of chunks are replaced.
+    chunks
+        As in :func:`stream_transport`.
+
+    Returns
+    -------
+    int
+        Number of states.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for number, chunk in enumerate(chunks):
+        states, total = with_total(chunk)
+        about = {
+            "format": FORMAT,
+            "supercell": states.supercell.fingerprint,
+            "ensemble": states.ensemble,
+            "temperature_K": states.temperature_K,
+            "source": states.source,
+            "reweighted": bool(states.report.get("reweighted")),
+            "total": total,
+        }
+        arrays = {name: getattr(states, name) for name in ("occupations", "carriers", "weights", "groups")}
+        if states.model_energies is not None:
+            arrays["model_energies"] = states.model_energies
+        np.savez(folder / f"states-{number:06d}.npz", about=np.array(json.dumps(about)), **arrays)
+        count += len(states)
+    return count
+
+
+def read_states(folder: str | Path, cell: Supercell) -> Iterator[tuple[States, float]]:
+    """Read what :func:`write_states` wrote, one chunk at a time.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    cell
+        Supercell of the states.
+
+    Yields
+    ------
+    (States, float)
+        Chunks, and the sum of the weights of each.
+
+    Raises
+    ------
+    StatesError
+        If there are no chunks, a file is damaged, or they were written for another supercell.
+    """
+    files = sorted(Path(folder).glob("states-*.npz"))
+    if not files:
+        raise StatesError(f"found no chunks of states in {folder}; expected states-000000.npz; write_states() first")
+    for file in files:
+        try:
+            arrays = read_npz(file)
+            about = json.loads(str(arrays.pop("about")))
+            if about["supercell"] != cell.fingerprint:
+                raise StatesError(
+                    f"the states in {file.name} were written for another supercell; expected {cell.n_sites} sites of "
+                    "this alloy; use the supercell they were sampled on"
+                )
+            states = States(
+                cell,
+                **arrays,
+                ensemble=about["ensemble"],
+                temperature_K=about["temperature_K"],
+                source=about["source"],
+                report={"reweighted": True} if about["reweighted"] else {},
+            )
+            total = float(about["total"])
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            raise StatesError(f"{file} is no whole chunk of states ({error}); expected one; write it again") from error
+        yield states, total

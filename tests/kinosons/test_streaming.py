@@ -1,0 +1,229 @@
+"""Transport of states in chunks: the numbers of all states at once, whatever the chunks, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import tracemalloc
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import ase_kinoson as ak
+from ase_kinoson.errors import KinosonError, KinosonWarning, StatesError
+from ase_kinoson.kinetics.sampling import sample_states
+from ase_kinoson.kinosons.density import KinosonDensity
+from ase_kinoson.kinosons.group_sums import GroupSums
+from ase_kinoson.kinosons.kinoson_files import kinoson_histogram, read_kinosons
+from ase_kinoson.kinosons.state_chunks import read_states, sample_chunks, split_states, write_states
+from ase_kinoson.kinosons.streaming import stream_transport
+
+pytestmark = pytest.mark.filterwarnings("ignore::ase_kinoson.errors.KinosonWarning")
+T = 600.0
+
+
+@pytest.fixture(scope="module")
+def weighted(tiny, pair_model) -> ak.States:
+    """Monte Carlo states with unequal weights, in groups that lie anywhere among them."""
+    cell, network = tiny
+    states = sample_states(cell, 137, method="monte-carlo", model=pair_model.bind(network), temperature_K=T, seed=4)
+    rng = np.random.default_rng(1)
+    groups = 5 + 3 * rng.integers(40, size=len(states))
+    return replace(states.with_weights(np.sort(rng.exponential(size=len(states)))), groups=groups)
+
+
+@pytest.fixture(scope="module")
+def bias(tiny, pair_model) -> ak.Relaxation:
+    """A relaxation that needs no training."""
+    rates = ak.Rates.of(pair_model, tiny[1], temperature_K=T)
+    return ak.Relaxation.create(tiny[1], rates=rates, lookahead=1, closure="exact", form="paths")
+
+
+def same(one: ak.Transport, other: ak.Transport, rtol: float = 1e-9) -> bool:
+    """Whether two results have the same numbers and errors; rounding of a few digits is allowed."""
+
+    def flat(x) -> list:
+        if isinstance(x, dict):
+            return [v for k in sorted(x) if k != "settings" for v in flat(x[k])]
+        return [v for y in x for v in flat(y)] if isinstance(x, list) else [x]
+
+    pairs = list(zip(flat(one.numbers()), flat(other.numbers()), strict=True))
+    assert len(pairs) > 100
+    numbers = np.array([(a, b) for a, b in pairs if isinstance(a, float) and isinstance(b, float)])
+    assert [a for a, _ in pairs if not isinstance(a, float)] == [b for _, b in pairs if not isinstance(b, float)]
+    scale = np.abs(numbers).max(axis=1)
+    return bool(np.all(np.abs(numbers[:, 0] - numbers[:, 1]) <= rtol * scale + 1e-12 * (scale < 1e3)))
+
+
+@pytest.mark.parametrize("size", [3, 10, 500])
+def test_chunks_give_the_numbers_of_all_states_at_once(tiny, pair_model, bias, weighted, size):
+    arguments = tiny[1], pair_model, bias, T
+    whole = ak.transport(weighted, *arguments, vacancy_fraction=1e-4)
+    chunked = stream_transport(split_states(weighted, size), *arguments, vacancy_fraction=1e-4)
+    assert same(chunked, whole)
+    assert chunked.drift.n_groups == whole.drift.n_groups == 40
+    assert len(chunked.kinosons) == 0 and list(chunked.kinosons.columns) == list(whole.kinosons.columns)
+    if size == 10:
+        # broken twins: each chunk as heavy as any other of its size, and groups that end with the chunk
+        bare = (states for states, _ in split_states(weighted, size))
+        assert not same(stream_transport(bare, *arguments, vacancy_fraction=1e-4), whole, 1e-3)
+        own = ((replace(s, groups=s.groups + 200 * i), w) for i, (s, w) in enumerate(split_states(weighted, size)))
+        apart = stream_transport(own, *arguments, vacancy_fraction=1e-4)
+        value, other = apart.vacancy_diffusivity, whole.vacancy_diffusivity
+        assert value.value == pytest.approx(other.value, rel=1e-9, abs=0) and abs(value.error / other.error - 1) > 1e-3
+
+
+def test_a_gas_of_rates_has_no_drift(tiny):
+    gas = ak.SpeciesRates({"Ag": 0.1, "Cu": 1.0})
+    states = sample_states(tiny[0], 60, seed=2)
+    whole = ak.transport(states, tiny[1], gas)
+    chunked = stream_transport((states[i : i + 7] for i in range(0, 60, 7)), tiny[1], gas)
+    assert chunked.drift is None and chunked.vacancy_diffusivity.kind == "bound"
+    # chunks without a number weigh by their states; each state is its own group in both
+    assert same(chunked, whole)
+
+
+def test_many_groups_are_pooled(tiny, pair_model, weighted):
+    lone = replace(weighted, groups=np.arange(len(weighted)))
+    whole = ak.transport(lone, tiny[1], pair_model, None, T)
+    pooled = stream_transport(split_states(lone, 20), tiny[1], pair_model, None, T, max_groups=53)
+    assert pooled.settings["groups"] == 53 and pooled.settings["groups_pooled"]
+    assert pooled.effective_sample_size == pytest.approx(whole.effective_sample_size)
+    a, b = pooled.vacancy_diffusivity, whole.vacancy_diffusivity
+    assert a.value == pytest.approx(b.value, rel=1e-12, abs=0)
+    assert 0.6 < a.error / b.error < 1.7 and a.error != b.error
+
+
+def test_sums_by_group_do_not_know_the_order():
+    rng = np.random.default_rng(3)
+    groups, values = rng.integers(-5, 30, size=200), rng.normal(size=(200, 3))
+    for most in (100, 7):
+        sums = GroupSums(most)
+        for i in range(0, 200, 13):
+            sums.add(groups[i : i + 13], values[i : i + 13])
+        assert sums.pooled == (most == 7)
+        names = groups % 7 if most == 7 else groups
+        expected = [values[names == g].sum(axis=0) for g in np.unique(names)]
+        np.testing.assert_array_equal(sums.names, np.unique(names))
+        np.testing.assert_allclose(sums.values, expected, atol=1e-12)
+
+
+def test_kinosons_go_to_files_and_add_up(tiny, pair_model, bias, weighted, tmp_path):
+    arguments = tiny[1], pair_model, bias, T
+    whole = ak.transport(weighted, *arguments)
+    chunked = stream_transport(split_states(weighted, 30), *arguments, kinosons=tmp_path / "k")
+    tables = list(read_kinosons(tmp_path / "k"))
+    assert len(tables) == 5
+    for name, column in whole.kinosons.columns.items():
+        read = np.concatenate([t[name] for t in tables])
+        if column.dtype.kind == "f":
+            np.testing.assert_allclose(read, column, rtol=1e-9, atol=1e-15)
+        else:
+            np.testing.assert_array_equal(read, column)
+    total = sum(float((t["weight"] * t["kinoson_vacancy"]).sum()) for t in tables)
+    assert total * 1e-20 == pytest.approx(chunked.vacancy_diffusivity.value, rel=1e-12, abs=0)
+    edges = np.linspace(0.3, 0.9, 9)
+    density = KinosonDensity.from_result(whole).over_barrier(edges)
+    found = kinoson_histogram(read_kinosons(tmp_path / "k"), edges)
+    for s in ("Ag", "Cu"):
+        np.testing.assert_allclose(found.shares[s], density.shares[s], rtol=1e-9, atol=1e-15)
+        np.testing.assert_allclose(found.errors[s], density.errors[s], rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(found.counts, density.counts, rtol=1e-9)
+    with pytest.raises(KinosonError, match="already"):
+        stream_transport(split_states(weighted, 30), *arguments, kinosons=tmp_path / "k")
+    (tmp_path / "k" / "kinosons.json").unlink()
+    with pytest.raises(KinosonError, match="no whole set"):
+        next(read_kinosons(tmp_path / "k"))
+    (tmp_path / "k" / "kinosons-000001-0000.npz").unlink()
+    (tmp_path / "k" / "kinosons.json").write_text(json.dumps({"weight": 1.0, "files": 5, "units": {}}))
+    with pytest.raises(KinosonError, match="found 4 files"):
+        next(read_kinosons(tmp_path / "k"))
+
+
+def test_workers_give_the_same_bits(tiny, pair_model, bias, weighted, tmp_path):
+    arguments = tiny[1], pair_model, bias, T
+    with ThreadPoolExecutor(2) as pool:
+        far = stream_transport(split_states(weighted, 13), *arguments, executor=pool, kinosons=tmp_path)
+    near = stream_transport(split_states(weighted, 13), *arguments)
+    assert far.numbers() == near.numbers()
+    total = sum(float((t["weight"] * t["kinoson_vacancy"]).sum()) for t in read_kinosons(tmp_path))
+    assert total * 1e-20 == pytest.approx(near.vacancy_diffusivity.value, rel=1e-12, abs=0)
+    for part in (pickle.loads(pickle.dumps(x)) for x in split_states(weighted, 80)):  # processes take what they need
+        assert len(part[0]) in (80, 57)
+    assert pickle.loads(pickle.dumps(bias)).lookahead == 1
+
+
+def test_states_come_back_from_files(tiny, pair_model, weighted, tmp_path):
+    assert write_states(tmp_path, split_states(weighted, 50)) == 137
+    back = list(read_states(tmp_path, tiny[0]))
+    assert [len(s) for s, _ in back] == [50, 50, 37]
+    whole = ak.transport(weighted, tiny[1], pair_model, None, T)
+    assert same(stream_transport(read_states(tmp_path, tiny[0]), tiny[1], pair_model, None, T), whole)
+    with pytest.raises(StatesError, match="another supercell"):
+        next(read_states(tmp_path, tiny[0].alloy.supercell((4, 4, 1))))
+    (tmp_path / "states-000000.npz").write_bytes(b"no")
+    with pytest.raises(StatesError, match="no whole chunk"):
+        next(read_states(tmp_path, tiny[0]))
+    with pytest.raises(StatesError, match="no chunks"):
+        next(read_states(tmp_path / "nothing", tiny[0]))
+
+
+def test_sampling_in_chunks(tiny, pair_model):
+    options = {"method": "monte-carlo", "model": pair_model.bind(tiny[1]), "temperature_K": T, "n_chains": 4}
+    chunks = list(sample_chunks(tiny[0], 25, size=10, seed=3, sweeps=10, **options))
+    assert [len(c) for c in chunks] == [10, 10, 5]
+    groups = [set(c.groups.tolist()) for c in chunks]
+    assert set.union(*groups) == set(range(12)) and sum(map(len, groups)) == 12
+    longer = next(sample_chunks(tiny[0], 40, size=10, seed=3, sweeps=10, **options))
+    np.testing.assert_array_equal(longer.occupations, chunks[0].occupations)
+    assert not np.array_equal(chunks[0].occupations, chunks[1].occupations)
+    found = stream_transport(iter(chunks), tiny[1], pair_model, None, T)
+    assert found.n_states == 25 and found.vacancy_diffusivity.kind == "bound"
+
+
+def test_what_is_wrong_with_a_chunk_weakens_the_whole(tiny, pair_model, weighted):
+    good, bad = weighted[:70], replace(weighted[70:], model_energies=weighted.model_energies[70:] ** 2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", KinosonWarning)
+        found = stream_transport([good, bad], tiny[1], pair_model, None, T)
+    assert found.vacancy_diffusivity.kind == "not a bound"
+    assert any("differ from those of the barriers" in str(w.message) for w in caught)
+    # an energy that drifts over all chunks together
+    steep = weighted.with_weights(np.exp(-30 * (weighted.model_energies - weighted.model_energies.min())))
+    whole = ak.transport(steep, tiny[1], pair_model, None, T)
+    assert not whole.drift.consistent
+    assert stream_transport(split_states(steep, 9), tiny[1], pair_model, None, T).vacancy_diffusivity.kind == (
+        whole.vacancy_diffusivity.kind
+    )
+
+
+def test_refusals(tiny, pair_model, weighted):
+    with pytest.raises(StatesError, match="found no states in the chunks"):
+        stream_transport([], tiny[1], pair_model, None, T)
+    with pytest.raises(StatesError, match="chunk of type int"):
+        stream_transport([3], tiny[1], pair_model, None, T)
+    with pytest.raises(StatesError, match="sum to -1"):
+        stream_transport([(weighted, -1.0)], tiny[1], pair_model, None, T)
+    with pytest.raises(StatesError, match="chunks of one sample"):
+        stream_transport([weighted, replace(weighted, ensemble="quenched")], tiny[1], pair_model, None, T)
+    with pytest.raises(StatesError, match="n=0"):
+        next(sample_chunks(tiny[0], 0))
+
+
+def test_memory_does_not_grow_with_the_number_of_chunks(tiny):
+    """Traced, not timed: fifty chunks need no more than five."""
+    gas = ak.SpeciesRates({"Ag": 0.1, "Cu": 1.0})
+
+    def peak(n: int) -> int:
+        tracemalloc.start()
+        stream_transport(sample_chunks(tiny[0], n, size=200), tiny[1], gas, max_groups=101)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(200)
+    few, many = peak(1000), peak(10_000)
+    assert many < 1.2 * few

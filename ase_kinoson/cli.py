@@ -22,6 +22,7 @@ COMMANDS = [
         ("import", "import_bands"),
         ("map", "composition_map"),
         ("validate", "validate"),
+        ("bench", "bench"),
         ("info", "info"),
         ("completion", "completion"),
     )

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
+from ase_kinoson.barriers.energy import PairEnergy
 from ase_kinoson.barriers.source import EnergyModel
+from ase_kinoson.compiled import can_compile
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.errors import ModelError
+from ase_kinoson.kinetics.exchange_tables import Attempts
 from ase_kinoson.units import thermal_energy
 
-__all__ = ["MonteCarlo", "autocorrelation_time", "energy_of", "equilibration_z", "random_occupations"]
+if TYPE_CHECKING:
+    from ase_kinoson.kinetics.exchange_loop import ExchangeLoop
+
+__all__ = [
+    "MonteCarlo",
+    "autocorrelation_time",
+    "energy_of",
+    "equilibration_z",
+    "random_occupations",
+    "swap_some",
+]
 
 CARRIER_SHARE = 0.2
 """Share of the attempted exchanges that move the carrier."""
+DRAWN = 2**22
+"""Attempts whose random numbers are drawn at a time; bounds memory."""
 
 
 def random_occupations(cell: Supercell, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
@@ -53,6 +68,10 @@ def random_occupations(cell: Supercell, n: int, rng: np.random.Generator) -> tup
 
 class MonteCarlo:
     """Independent canonical Metropolis chains, advanced together.
+
+    With numba the attempts of a :class:`~ase_kinoson.barriers.energy.PairEnergy` and of a
+    :class:`~ase_kinoson.barriers.carrier_network.NetworkEnergy` are made in compiled loops, from the same random
+    numbers; energies of the latter differ by the rounding of single precision.
 
     One attempt per chain and step: two sites of one pool of exchangeable sites (all mobile sites; each
     disordered fixed sublattice) trade occupants, or the carrier trades places with any mobile site. Both
@@ -99,6 +118,8 @@ class MonteCarlo:
         self._beta = 1.0 / thermal_energy(temperature_K)
         self.seed = seed
         self._rng = np.random.default_rng(seed)
+        self._loop: ExchangeLoop | None = None
+        self._loop_of: Any = None  # the model whose loop this is
         if occupations is None:
             self.occupations, self.carriers = random_occupations(cell, n_chains, self._rng)
             self.energies = self.model.energies(self.occupations)
@@ -155,17 +176,36 @@ class MonteCarlo:
         Each attempt chooses its sites regardless of what came before, so that any fixed number of them is
         reversible with respect to the model's distribution: what delayed acceptance asks of a proposal.
         """
+        block = max(1, DRAWN // len(self.occupations))
+        for done in range(0, steps, block):
+            self._attempt(min(block, steps - done))
+
+    def _attempt(self, steps: int) -> None:
+        """Attempt exchanges whose random numbers are drawn at once."""
         rng, mobile = self._rng, self.supercell.mobile_sites
         n = len(self.occupations)
-        of_carrier = rng.random((steps, n)) < self._share
-        aim = mobile[rng.integers(len(mobile), size=(steps, n))]
-        if len(self._sites):
-            i = rng.integers(len(self._sites), size=(steps, n))
-            j = self._first[i] + np.floor(rng.random((steps, n)) * self._size[i]).astype(np.int64)
-            start, end = self._sites[i], np.where(of_carrier, aim, self._sites[j])
-        else:
-            start, end = aim, aim
-        threshold = -np.log1p(-rng.random((steps, n))) / self._beta
+        kind = rng.random((steps, n))
+        aim = rng.integers(len(mobile), size=(steps, n))
+        some = len(self._sites) > 0
+        i = rng.integers(len(self._sites), size=(steps, n)) if some else np.zeros((1, 1), dtype=np.int64)
+        other = rng.random((steps, n)) if some else np.zeros((1, 1))
+        threshold = rng.random((steps, n))
+        np.log1p(np.negative(threshold, out=threshold), out=threshold)
+        np.divide(np.negative(threshold, out=threshold), self._beta, out=threshold)
+        loop = self._compiled()
+        if loop is not None:
+            drawn = Attempts(
+                kind, aim, i, other, threshold, mobile, self._sites, self._first, self._size, self._share
+            )  # fmt: skip
+            tried, accepted = loop.run(self.occupations, self.carriers, self.energies, drawn)
+            self._tried += tried
+            self._accepted += accepted
+            return
+        of_carrier, end = kind < self._share, mobile[aim]
+        start = end
+        if some:
+            j = self._first[i] + np.floor(other * self._size[i]).astype(np.int64)
+            start, end = self._sites[i], np.where(of_carrier, end, self._sites[j])
         rows = np.arange(n)
         for step in range(steps):
             carrier_move = of_carrier[step]
@@ -176,7 +216,7 @@ class MonteCarlo:
             if len(active) == 0:
                 continue
             p, q, a, b = p[active], q[active], a[active], b[active]
-            delta = self.model.swap_delta(self.occupations[active], p, q)
+            delta = swap_some(self.model, self.occupations, active, p, q, carriers=self.carriers[active])
             ok = delta <= threshold[step, active]
             kind = carrier_move[active].astype(int)
             self._tried += np.bincount(kind, minlength=2)
@@ -186,6 +226,14 @@ class MonteCarlo:
             self.energies[done] += delta[ok]
             here = self.carriers[done]
             self.carriers[done] = np.where(here == p, q, np.where(here == q, p, here))
+
+    def _compiled(self) -> ExchangeLoop | None:
+        """The compiled loop of the model, if there is one and the arrays are those it takes."""
+        if self._loop_of is not self.model:
+            self._loop, self._loop_of = _loop(self.model, self.supercell), self.model
+        arrays = ((self.occupations, np.int8), (self.carriers, np.int64), (self.energies, np.float64))
+        fit = all(array.dtype == kind and array.flags.c_contiguous for array, kind in arrays)
+        return self._loop if fit else None
 
     def snapshot(self) -> States:
         """Return the present states; groups are the chain numbers."""
@@ -221,6 +269,22 @@ class MonteCarlo:
         }
 
 
+def _loop(model: EnergyModel, cell: Supercell) -> ExchangeLoop | None:
+    """Compiled loop of a model; what it needs is loaded only for a model that may have one."""
+    if not can_compile() or getattr(model, "supercell", None) != cell:
+        return None
+    if type(model) is PairEnergy:
+        from ase_kinoson.kinetics.exchange_loop import ExchangeLoop
+
+        return ExchangeLoop.of(model)
+    if type(model).__name__ == "NetworkEnergy":
+        from ase_kinoson.barriers.carrier_network import NetworkEnergy
+        from ase_kinoson.kinetics.exchange_network import NetworkExchangeLoop
+
+        return NetworkExchangeLoop.of_network(model) if type(model) is NetworkEnergy else None
+    return None
+
+
 class _NoEnergy:
     """All states have the same energy."""
 
@@ -229,6 +293,20 @@ class _NoEnergy:
 
     def swap_delta(self, occupations: NDArray, first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
         return np.zeros(len(occupations))
+
+
+def swap_some(
+    model: EnergyModel, occupations: NDArray, rows: NDArray, first: NDArray, second: NDArray, *, carriers: NDArray
+) -> NDArray[np.float64]:
+    """Energy change when some states exchange the occupants of two sites each, eV, shape (m,).
+
+    A model with ``swap_rows`` is spared the copies of the states and the search of their carriers, whose cost grows
+    with the cell.
+    """
+    of_rows = getattr(model, "swap_rows", None)
+    if of_rows is None:
+        return model.swap_delta(occupations[rows], first, second)
+    return np.asarray(of_rows(occupations, rows, first, second, carriers))
 
 
 def energy_of(model: Any, cell: Supercell) -> EnergyModel:

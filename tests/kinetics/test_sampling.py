@@ -332,3 +332,53 @@ def test_drift_of_a_sample_with_barriers(square):
         assert found[name].value == pytest.approx(direct.value) and found[name].error == pytest.approx(direct.error)
     assert found["good"].consistent and found["good"].n_groups == 60
     assert not found["bad"].consistent
+
+
+class OfRows:
+    """A model that is asked about some chains without a copy of them."""
+
+    def __init__(self, model, shift=0):
+        self.model, self.shift, self.asked = model, shift, 0
+        self.energies, self.swap_delta, self.supercell = model.energies, model.swap_delta, model.supercell
+
+    def swap_rows(self, occupations, rows, first, second, carriers):
+        self.asked += 1
+        own = occupations[(rows + self.shift) % len(occupations)]
+        on = own[np.arange(len(rows)), carriers]
+        assert self.shift or not on.any()  # the carriers are those of these rows
+        return self.model.swap_delta(own, first, second)
+
+
+def test_chains_without_copies_are_the_same_chains(square):
+    model = PairEnergy.from_interactions(square, INTERACTIONS)
+    plain = MonteCarlo(square, model, T, n_chains=7, seed=3)
+    spared = MonteCarlo(square, OfRows(model), T, n_chains=7, seed=3)
+    for chain in (plain, spared):
+        chain.run(5)
+    assert spared.model.asked > 0
+    assert np.array_equal(plain.occupations, spared.occupations)
+    np.testing.assert_array_equal(plain.energies, spared.energies)
+    np.testing.assert_allclose(spared.energies, model.energies(spared.occupations), atol=1e-9)
+    wrong = MonteCarlo(square, OfRows(model, shift=1), T, n_chains=7, seed=3)
+    wrong.run(5)
+    assert np.abs(wrong.energies - model.energies(wrong.occupations)).max() > 1e-3
+
+
+def test_random_numbers_drawn_in_parts_sample_the_same_distribution(square, everything, monkeypatch):
+    import ase_kinoson.kinetics.monte_carlo as module
+
+    monkeypatch.setattr(module, "DRAWN", 100)
+    model = PairEnergy.from_interactions(square, INTERACTIONS)
+    chain = MonteCarlo(square, model, T, n_chains=40, seed=1)
+    chain.run(20)
+    kept = []
+    for _ in range(40):
+        chain.run(2)
+        kept.append(chain.energies.copy())
+    np.testing.assert_allclose(chain.energies, model.energies(chain.occupations), atol=1e-9)
+    energies = model.energies(everything.occupations)
+    weights = boltzmann(energies)
+    means = np.mean(kept, axis=0)
+    error = means.std(ddof=1) / np.sqrt(len(means))
+    assert abs(means.mean() - weights @ energies) < 4 * error
+    assert abs(energies.mean() - weights @ energies) > 10 * error  # random states are far away

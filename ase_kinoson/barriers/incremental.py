@@ -29,6 +29,9 @@ __all__ = ["UNIT", "IncrementalModel", "RowNetworks", "aligned"]
 UNIT = 2.0**40
 """Integers that make one eV."""
 
+LARGEST = 2.0**18
+"""No energy that is added counts for more, eV: thirty of them, in units of 1/UNIT eV, fit into an integer."""
+
 LANES = 16
 """Channels are padded to a multiple of this, one vector of single-precision numbers."""
 
@@ -114,8 +117,8 @@ class IncrementalModel:
         Returns
         -------
         IncrementalModel or None
-            None for interstitials, in double precision, on a device, and in cells whose tables of sites would be too
-            large.
+            None for interstitials, in double precision, on a device, in cells whose tables of sites would be too
+            large, and with weights that are no numbers or make sums beyond :data:`LARGEST`.
         """
         if getattr(model, "device", torch.device("cpu")).type != "cpu":
             return None
@@ -126,12 +129,27 @@ class IncrementalModel:
             return None
         if network is not None and network.dtype != torch.float32:
             return None
+        nets = [*([] if network is None else network.networks), *model.kra.networks]
+        if not all(bool(value.isfinite().all()) for net in nets for value in net.state_dict().values()):
+            return None
         sites = sites_of(model)
-        if sites is None:
+        if sites is None or _reach(pairs, sites) + max(map(_linear_reach, model.kra.networks)) > LARGEST:
             return None
         n_codes = len(model.species)
         carrier = _rows([] if network is None else network.networks, n_codes)
         return cls(sites, terms_of(model, UNIT), carrier, _rows(model.kra.networks, n_codes))
+
+
+def _reach(pairs: PairEnergy, sites: Sites) -> float:
+    """More than any sum of pair terms of a jump can be, eV; infinite where a coefficient is no number."""
+    n_terms = 16 * (1 + sites.partner.shape[2] + sites.corner.shape[2] ** 2)
+    largest = float(np.abs(pairs.coefficients).max(initial=0.0))
+    return n_terms * largest if np.isfinite(largest) else np.inf
+
+
+def _linear_reach(net: KraNetwork) -> float:
+    """More than the linear part of K can be, eV."""
+    return float(net.columns().detach().abs().amax(dim=(1, 2)).sum())
 
 
 def _rows(networks: Sequence[InvariantNetwork], n_codes: int) -> RowNetworks:

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ase_kinoson.barriers.incremental import UNIT, RowNetworks
+from ase_kinoson.barriers.incremental import LARGEST, UNIT, RowNetworks
 from ase_kinoson.barriers.incremental_sites import Sites, Terms
 from ase_kinoson.barriers.incremental_work import Kept, Workspace
 from ase_kinoson.barriers.vector_loops import activate, add_rows, borrowed, common, mix, product
+from ase_kinoson.compiled import compiled
 
 __all__ = ["energies_of_states", "evaluate", "look_around", "recall"]
 
 
-@numba.njit(nogil=True, inline="always")
+@compiled(inline="always")
 def look_around(sites: Sites, occupation: NDArray, carrier: Any, work: Workspace) -> int:
     """Note who is around a carrier; return its basis site.
 
@@ -46,7 +46,7 @@ def look_around(sites: Sites, occupation: NDArray, carrier: Any, work: Workspace
     return basis
 
 
-@numba.njit(nogil=True, inline="always")
+@compiled(inline="always")
 def recall(work: Workspace) -> tuple[Any, bool]:
     """Place in memory of the state around the carrier, and whether it is there.
 
@@ -75,7 +75,7 @@ def recall(work: Workspace) -> tuple[Any, bool]:
     return place, True
 
 
-@numba.njit(nogil=True, inline="always")
+@compiled(inline="always")
 def _refresh(net: RowNetworks, kept: Kept, work: Workspace, name: int, label: int, n_codes: int) -> int:
     """Bring the sums of one centre up to the codes in ``work``; return its place."""
     place = name & (len(kept.name) - 1)
@@ -117,7 +117,7 @@ def _refresh(net: RowNetworks, kept: Kept, work: Workspace, name: int, label: in
     return place
 
 
-@numba.njit(nogil=True, inline="always")
+@compiled(inline="always")
 def _head(net: RowNetworks, kept: Kept, work: Workspace, place: int, label: int, kind: int) -> float:
     """What the network makes of the sums of one centre, eV."""
     channels, n_ops = net.channels, net.n_ops[label]
@@ -131,7 +131,15 @@ def _head(net: RowNetworks, kept: Kept, work: Workspace, place: int, label: int,
     return net.level[label, kind] + np.float64(product(total, net.readout[label, kind], channels))
 
 
-@numba.njit(nogil=True, inline="always")
+@compiled(inline="always")
+def _counted(value: float) -> Any:
+    """An energy in units of 1/UNIT eV; one that would not fit into an integer counts for the largest that does."""
+    if not abs(value) < LARGEST:
+        value = LARGEST if value > 0.0 else -LARGEST
+    return np.int64(np.rint(value * UNIT))
+
+
+@compiled(inline="always")
 def _carrier_energy(
     sites: Sites, terms: Terms, net: RowNetworks, work: Workspace, site: Any, basis: int, k: int
 ) -> Any:
@@ -156,7 +164,7 @@ def _carrier_energy(
         for e in range(sites.centre.shape[2]):
             codes[e] = near[sites.centre[basis, k, e]]
         place = _refresh(net, work.centres, work, site, label, terms.exchange.shape[2])
-        value = np.int64(np.rint(_head(net, work.centres, work, place, label, 0) * UNIT))
+        value = _counted(_head(net, work.centres, work, place, label, 0))
     codes, s = work.codes, np.uintp(terms.exchange.shape[2])
     for i in range(sites.corner.shape[2]):
         codes[i] = near[sites.corner[basis, k, i]]
@@ -166,7 +174,7 @@ def _carrier_energy(
     return value
 
 
-@numba.njit(nogil=True, inline="always")
+@compiled(inline="always")
 def _symmetric(
     sites: Sites, net: RowNetworks, work: Workspace, name: Any, basis: int, k: int, atom: Any, s: int
 ) -> Any:
@@ -183,10 +191,10 @@ def _symmetric(
         value = _head(net, work.bonds, work, place, label, atom - 1)
     else:
         value = net.level[label, atom - 1]
-    return total + np.int64(np.rint(value * UNIT))
+    return total + _counted(value)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def evaluate(
     sites: Sites, terms: Terms, carrier: RowNetworks, kra: RowNetworks, work: Workspace, site: Any, basis: int,
     place: Any, back: Any, known: tuple[Any, Any, Any], energy: Any,
@@ -258,7 +266,7 @@ def evaluate(
         memory.twice[place, back], memory.delta[place, back], memory.after[place, back] = known
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def energies_of_states(
     sites: Sites, terms: Terms, carrier: RowNetworks, kra: RowNetworks, work: Workspace, occupations: NDArray,
     carriers: NDArray, twice: NDArray, delta: NDArray,

@@ -120,7 +120,7 @@ class Workspace(NamedTuple):
         sites, nets = model.sites, (model.carrier, model.kra)
         n_jumps = sites.exists.shape[1]
         near, near_words = _codes((sites.n_words,))
-        n_env = max(sites.bond.shape[2], sites.centre.shape[2], 8)
+        n_env = max(sites.bond.shape[2], sites.centre.shape[2], -(-sites.corner.shape[2] // 8) * 8, 8)
         codes, words = _codes((n_env // 8,))
         size = max(LANES, *(int(n) * net.channels for net in nets for n in net.n_padded))
         wide = max(LANES, *(net.channels for net in nets))

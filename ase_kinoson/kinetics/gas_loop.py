@@ -6,10 +6,10 @@ Walkers are taken in tiles, so that a line of random numbers or of records is fe
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_kinoson.compiled import compiled
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.kinetics.kmc import KineticMonteCarlo
 from ase_kinoson.kinetics.lags import WINDOW
@@ -74,7 +74,7 @@ class GasLoop:
             engine.refuse(walker, gamma)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _jump_walkers(
     board: Board, table: NDArray, draws: NDArray, row: int, first: int, last: int
 ) -> tuple[int, int, float, float]:
@@ -161,7 +161,7 @@ def _jump_walkers(
     return end, at, total, read
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _read(atoms: NDArray, displaced: NDArray) -> float:
     """Touch every line of 64 bytes in order: memory brings them in one stream, jumps would ask for one at a time."""
     read = 0.0
@@ -172,7 +172,7 @@ def _read(atoms: NDArray, displaced: NDArray) -> float:
     return read
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def bare_loop(codes: NDArray, carrier: int, targets: NDArray, rates: NDArray, draws: NDArray) -> tuple[int, float]:
     """Vacancy jumps of one walker and nothing else: what a compiled loop that records nothing reaches.
 

@@ -5,16 +5,16 @@ Compiled loops call these functions; they are imported only where :func:`ase_kin
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_kinoson.compiled import compiled
 from ase_kinoson.kinetics.loops import Board
 
 __all__ = ["choose", "make_jump"]
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def choose(rates: NDArray, up_to: NDArray, draw: float) -> tuple[int, float]:
     """Choose jump k with probability W_k/Γ.
 
@@ -50,7 +50,7 @@ def choose(rates: NDArray, up_to: NDArray, draw: float) -> tuple[int, float]:
     return jump, gamma
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def make_jump(board: Board, walker: int, row: int, rates: NDArray, up_to: NDArray, draw: float) -> tuple[int, float]:
     """Make one jump of one walker and record it in the board.
 

@@ -10,10 +10,7 @@ walkers (:mod:`ase_kinoson.kinetics.loops`), which make the same jumps from the 
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,11 +21,11 @@ from numpy.typing import NDArray
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonError, StatesError
+from ase_kinoson.kinetics.checkpoints import check_arrays, read_checkpoint, write_checkpoint
 from ase_kinoson.kinetics.lags import WINDOW, LagLadder
 from ase_kinoson.kinetics.lattice_gas import _BoundSpeciesRates
 from ase_kinoson.kinetics.loops import Board, Loop, loop_for
 from ase_kinoson.kinetics.rates import Rates
-from ase_kinoson.npz import read_npz
 
 __all__ = ["KineticMonteCarlo"]
 
@@ -127,6 +124,7 @@ class KineticMonteCarlo:
         if follow_atoms:
             self.atoms = np.tile(np.arange(cell.n_sites, dtype=np.int32), (self.n_walkers, 1))
         self.burned = 0
+        self._amid = False  # in the middle of a jump
         self._forget()
 
     def _tables(self) -> None:
@@ -210,9 +208,13 @@ class KineticMonteCarlo:
         ------
         StatesError
             If a walker is in a state that no jump leaves.
+        KinosonError
+            If an earlier run was stopped in the middle of a jump.
         """
+        self._refuse_half_a_jump()
         loop, left = self._fast_loop(), n_jumps
         while left > 0:
+            self._amid = True
             done = 1
             if loop is None:
                 self._jump()
@@ -220,10 +222,19 @@ class KineticMonteCarlo:
                 done = min(left, WINDOW - self.n_jumps % WINDOW, max(1, DRAWS // self.n_walkers))
                 loop.run(self, self._rng.random((done, self.n_walkers)))
                 self._count(done)
+            self._amid = False
             left -= done
             if tick is not None:
                 for _ in range(done):
                     tick()
+
+    def _refuse_half_a_jump(self) -> None:
+        """Refuse walkers that were stopped in the middle of a jump: their sums and states do not belong together."""
+        if self._amid:
+            raise KinosonError(
+                "found walkers that were stopped in the middle of a jump, by an error or an interruption; expected "
+                "whole jumps; load the last checkpoint, or start again"
+            )
 
     @cached_property
     def _loop(self) -> Loop | None:
@@ -417,8 +428,13 @@ class KineticMonteCarlo:
         ----------
         path
             The file.
+
+        Raises
+        ------
+        KinosonError
+            If a run was stopped in the middle of a jump.
         """
-        path = Path(path)
+        self._refuse_half_a_jump()
         about = {
             **self._about(),
             "n_jumps": self.n_jumps,
@@ -427,15 +443,7 @@ class KineticMonteCarlo:
         }
         arrays: dict[str, NDArray] = {name: getattr(self, name) for name in self._kept()}
         arrays |= {f"ladder_{name}": array for name, array in self.ladder.to_arrays().items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, about=np.array(json.dumps(about)), start_rates=self._start_rates, **arrays)  # type: ignore[arg-type]
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_checkpoint(path, about, {"start_rates": self._start_rates, **arrays})
 
     def load(self, path: str | Path) -> None:
         """Go on from a file of :meth:`save`; this object must have been made with the same arguments.
@@ -450,21 +458,9 @@ class KineticMonteCarlo:
         KinosonError
             If the file is damaged, or belongs to other jumps, states, rates, walkers or another seed.
         """
-        try:
-            arrays = read_npz(path)
-            about = json.loads(str(arrays.pop("about")))
-            given = {key: about[key] for key in self._about()}
-        except Exception as error:
-            raise KinosonError(
-                f"cannot read the checkpoint {path} ({type(error).__name__}: {error}); expected a complete file of "
-                "save(); remove it to start again"
-            ) from error
-        for key, value in self._about().items():
-            if given[key] != value:
-                raise KinosonError(
-                    f"the checkpoint {path} has {key}={given[key]!r}; expected {value!r}; remove it or repeat the "
-                    "arguments it was made with"
-                )
+        about, arrays = read_checkpoint(path, self._about())
+        kept = [(name, np.asarray(getattr(self, name))) for name in self._kept()]
+        check_arrays(path, arrays, [("start_rates", self._start_rates), *kept], self._limits(arrays))
         if not np.allclose(arrays.pop("start_rates"), self._start_rates, rtol=1e-9, atol=0.0):
             raise KinosonError(
                 f"the checkpoint {path} began from other states or with other rates; expected the same barriers, "
@@ -475,6 +471,15 @@ class KineticMonteCarlo:
             setattr(self, name, arrays[name])
         self.n_jumps, self.burned = int(about["n_jumps"]), int(about["burned"])
         self._rng.bit_generator.state = about["generator"]
+        self._amid = False
+
+    def _limits(self, names: Iterable[str]) -> dict[str, int]:
+        """What the indices of a checkpoint must be below, by name."""
+        n_sites, n_species = self.network.supercell.n_sites, len(self.species)
+        limits = {"occupations": len(self.network.supercell.species), "carriers": n_sites, "atoms": n_sites}
+        limits |= {"_atom_seen": n_sites, "_kind_seen": len(self._vectors), "_column_seen": n_species}
+        limits |= {name: self.n_walkers * n_sites for name in names if name.startswith("ladder_key_")}
+        return limits | {name: n_species for name in names if name.startswith("ladder_species_")}
 
     def _kept(self) -> tuple[str, ...]:
         names = ("occupations", "carriers", "groups", "times", "_expected", "_column_seen", "_kind_seen")

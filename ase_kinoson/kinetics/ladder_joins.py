@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from ase_kinoson.compiled import compiled
 
 __all__ = ["add_squares", "join_lists", "slot_of"]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(error_model="numpy", inline="always")
 def slot_of(table: NDArray, mask: int, names: NDArray, name: int) -> int:
     """Find a name in a hash table.
 
@@ -34,7 +35,7 @@ def slot_of(table: NDArray, mask: int, names: NDArray, name: int) -> int:
     return slot
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def join_lists(
     key: NDArray,
     species: NDArray,
@@ -117,7 +118,7 @@ def join_lists(
     return new_key[:used].copy(), new_species[:used].copy(), new[:used].copy()
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def add_squares(blocks: NDArray, collective: NDArray) -> None:
     """Add ΔR ⊗ ΔR of one block of every walker.
 

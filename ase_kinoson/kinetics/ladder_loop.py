@@ -6,22 +6,19 @@ the order of species, atom and time, so that neighbours in the list are what the
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ase_kinoson.kinetics.ladder_joins import slot_of
+from ase_kinoson.compiled import compiled
+from ase_kinoson.kinetics.ladder_lists import grown, grown_rows, join_levels, list_moved, sum_squares
 
 __all__ = ["sort_window"]
 
 TILE = 16
 """Walkers whose records are fetched together: one line of 64 bytes holds 16 of them."""
 
-LANES = 8
-"""Rows of small tables are padded to a multiple of this, so that they are added in whole registers."""
 
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def sort_window(
     columns: NDArray,
     kinds: NDArray,
@@ -65,8 +62,7 @@ def sort_window(
     displacement : ndarray, shape (m, 3)
         Å.
     """
-    if len(columns) != 128 or collective.shape[1] != 8:
-        raise ValueError("the loops over blocks are written for windows of 128 jumps")
+    assert len(columns) == 128 and collective.shape[1] == 8  # loops over blocks have their lengths written out
     window, n_species, n_levels = len(columns), last_block.shape[1] // 3, collective.shape[1]
     column_of = np.empty((TILE, window), dtype=np.int64)
     kind_of = np.empty((TILE, window), dtype=np.int64)
@@ -100,7 +96,7 @@ def sort_window(
             column, kind, names = column_of[walker - start], kind_of[walker - start], label_of[walker - start]
             n_met = 0
             if follow:
-                n_met = _list_moved(
+                n_met = list_moved(
                     column,
                     kind,
                     names,
@@ -118,7 +114,7 @@ def sort_window(
                 )
                 for a in range(n_species):
                     own[0, a] = 0.0
-                    _add_squares(x, y, z, begin[a], end[a], own[0, a])
+                    sum_squares(x, y, z, begin[a], end[a], own[0, a])
             else:
                 _sum_species(column, kind, square, end, own[0])
             _add_single(own[0], collective[walker, 0])
@@ -132,10 +128,10 @@ def sort_window(
                 continue
 
             if used + n_met > len(key):
-                key, species, displacement = _grown(key), _grown(species), _grown_rows(displacement)
+                key, species, displacement = grown(key), grown(species), grown_rows(displacement)
             for a in range(n_species):
                 part = slice(begin[a], end[a])
-                left = _join_levels(block[part], x[part], y[part], z[part], distinct[a], own[:, a], returned)
+                left = join_levels(block[part], x[part], y[part], z[part], distinct[a], own[:, a], returned)
                 for e in range(begin[a], begin[a] + left):
                     if x[e] * x[e] + y[e] * y[e] + z[e] * z[e] > returned:
                         key[used], species[used] = walker * n_atoms + label[block[e]], a
@@ -149,65 +145,7 @@ def sort_window(
     return key[:used].copy(), species[:used].copy(), displacement[:used].copy()
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _list_moved(
-    column: NDArray,
-    kind: NDArray,
-    names: NDArray,
-    vectors: NDArray,
-    table: NDArray,
-    label: NDArray,
-    group: NDArray,
-    begin: NDArray,
-    end: NDArray,
-    distinct: NDArray,
-    block: NDArray,
-    x: NDArray,
-    y: NDArray,
-    z: NDArray,
-) -> int:
-    """List the jumps species by species, atom by atom, in time; return the number of atoms.
-
-    ``names`` says what is told apart; ``label`` gets the names in the order in which they are met, ``block`` the number
-    of the name and the time of every entry, ``begin`` and ``end`` where each species is, ``distinct`` its names.
-    """
-    window = len(column)
-    n_met = 0
-    place = np.zeros(window, dtype=np.int64)
-    whose = np.empty(window, dtype=np.int64)
-    distinct[:] = 0
-    table[:] = -1
-    for t in range(window):
-        slot = slot_of(table, len(table) - 1, label, names[t])
-        m = int(table[slot])
-        if m < 0:
-            m = n_met
-            table[slot] = m
-            label[m], whose[m] = names[t], column[t]
-            distinct[column[t]] += 1
-            n_met += 1
-        place[m] += 1
-        group[t] = m
-    at = 0
-    for a in range(len(begin)):
-        begin[a] = at
-        if distinct[a]:
-            for m in range(n_met):
-                if whose[m] == a:
-                    count = place[m]
-                    place[m] = at
-                    at += count
-        end[a] = at
-    for t in range(window):
-        m, k = group[t], kind[t]
-        e = place[m]
-        place[m] = e + 1
-        block[e] = m * window + t
-        x[e], y[e], z[e] = vectors[k, 0], vectors[k, 1], vectors[k, 2]
-    return n_met
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _squares(vectors: NDArray) -> NDArray:
     """Products d ⊗ d of every vector: xx, xy, xz, yy, yz, zz."""
     square = np.empty((len(vectors), 6))
@@ -218,7 +156,7 @@ def _squares(vectors: NDArray) -> NDArray:
     return square
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _sum_species(column: NDArray, kind: NDArray, square: NDArray, end: NDArray, sums: NDArray) -> None:
     """Squares of single jumps by species, and into ``end`` how many jumps each made."""
     sums[:] = 0.0
@@ -230,7 +168,7 @@ def _sum_species(column: NDArray, kind: NDArray, square: NDArray, end: NDArray, 
             sums[a, c] += square[k, c]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _fill_blocks(
     column: NDArray, kind: NDArray, vectors: NDArray, end: NDArray, begin: NDArray, blocks: NDArray
 ) -> None:
@@ -250,7 +188,7 @@ def _fill_blocks(
                 blocks[i, half + b] = blocks[i, 2 * b] + blocks[i, 2 * b + 1]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@compiled(error_model="numpy", fastmath={"contract", "reassoc"})
 def _dots(blocks: NDArray, begin: NDArray, end: NDArray, sums: NDArray) -> None:
     """Sums over the blocks of every level from 1 on of the products of two components, of species that moved.
 
@@ -286,7 +224,7 @@ def _dots(blocks: NDArray, begin: NDArray, end: NDArray, sums: NDArray) -> None:
             sums[7, i, j] = sums[7, j, i] = s7
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _add_sums(sums: NDArray, begin: NDArray, end: NDArray, to: NDArray) -> None:
     """Add what species that moved have."""
     wide = len(sums)
@@ -301,7 +239,7 @@ def _add_sums(sums: NDArray, begin: NDArray, end: NDArray, to: NDArray) -> None:
                         flat[i, 3 * b + 2] += sums[i, 3 * b + 2]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _add_single(single: NDArray, to: NDArray) -> None:
     for a in range(len(single)):
         n = 0
@@ -311,103 +249,3 @@ def _add_single(single: NDArray, to: NDArray) -> None:
                 if i != j:
                     to[a, j, a, i] += single[a, n]
                 n += 1
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _join_levels(
-    block: NDArray,
-    x: NDArray,
-    y: NDArray,
-    z: NDArray,
-    distinct: int,
-    sums: NDArray,
-    returned: float,
-) -> int:
-    """Join the entries of a list level by level, sum the squares of each, and return how many are left."""
-    sums[1:] = 0.0
-    count, shift = len(block), 0
-    for level in range(1, len(sums)):
-        shift += 1
-        if level == 1 or count > distinct:
-            count = _join_neighbors(block, x, y, z, count, shift, sums[level], returned)
-            shift = 0
-        else:  # every atom is listed once: nothing to join any more
-            for c in range(6):
-                sums[level, c] = sums[level - 1, c]
-    for e in range(count):
-        block[e] >>= shift
-    return count
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _join_neighbors(
-    block: NDArray,
-    x: NDArray,
-    y: NDArray,
-    z: NDArray,
-    count: int,
-    shift: int,
-    sums: NDArray,
-    returned: float,
-) -> int:
-    """Join neighbours whose block becomes the same, at most two, and sum the squares; return how many are left.
-
-    Without branches on what is found, and no entry waits for the sum of another.
-    """
-    joined, before = 0, -1
-    u = v = w = 0.0
-    xx = xy = xz = yy = yz = zz = 0.0
-    following = block[0] >> shift if count else -1
-    for e in range(count):
-        now = following
-        following = block[e + 1] >> shift if e + 1 < count else -1
-        same = 1.0 if now == before else 0.0
-        joined += now == before
-        p, q, r = x[e] + same * u, y[e] + same * v, z[e] + same * w
-        before, u, v, w = now, x[e], y[e], z[e]
-        # the first of two is overwritten by both together
-        away = 1.0 if now != following else 0.0
-        away = away if p * p + q * q + r * r > returned else 0.0
-        p, q, r = away * p, away * q, away * r
-        at = np.uint64(e - joined)
-        block[at], x[at], y[at], z[at] = now, p, q, r
-        xx += p * p
-        xy += p * q
-        xz += p * r
-        yy += q * q
-        yz += q * r
-        zz += r * r
-    sums[0], sums[1], sums[2], sums[3], sums[4], sums[5] = xx, xy, xz, yy, yz, zz
-    return count - joined
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _add_squares(x: NDArray, y: NDArray, z: NDArray, first: int, last: int, to: NDArray) -> None:
-    xx = xy = xz = yy = yz = zz = 0.0
-    for e in range(first, last):
-        xx += x[e] * x[e]
-        xy += x[e] * y[e]
-        xz += x[e] * z[e]
-        yy += y[e] * y[e]
-        yz += y[e] * z[e]
-        zz += z[e] * z[e]
-    to[0] += xx
-    to[1] += xy
-    to[2] += xz
-    to[3] += yy
-    to[4] += yz
-    to[5] += zz
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _grown(a: NDArray) -> NDArray:
-    new = np.empty(2 * len(a), dtype=a.dtype)
-    new[: len(a)] = a
-    return new
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _grown_rows(a: NDArray) -> NDArray:
-    new = np.empty((2 * len(a), 3), dtype=a.dtype)
-    new[: len(a)] = a
-    return new

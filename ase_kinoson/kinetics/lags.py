@@ -6,6 +6,8 @@ vector per lag; that of atoms is a list of those that moved in the block, so tha
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,8 @@ __all__ = ["LagLadder", "WINDOW"]
 
 WINDOW = 128
 """Jumps per walker that are collected before they are sorted into the ladder; a power of 2."""
+
+_LOW = WINDOW.bit_length()  # levels within a window
 
 RETURNED = 1e-12
 """Atoms whose squared displacement is below this (Å²) are back where they were."""
@@ -54,8 +58,18 @@ class LagLadder:
         self._waiting: list[NDArray[np.float64] | None] = []
         self._moved: list[_Moved | None] = []
         # the levels within a window lie side by side, for the compiled loop
-        low = (n_walkers, WINDOW.bit_length(), n_species)
+        low = (n_walkers, _LOW, n_species)
         self._low_collective, self._low_tracer = np.zeros((*low, 3, n_species, 3)), np.zeros((*low, 6))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # the low levels are views, which would be memories of their own in a copy
+        return {**self.__dict__, "collective": self.collective[_LOW:], "tracer": self.tracer[_LOW:]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        low = range(min(_LOW, len(self.n_blocks)))
+        self.collective = [self._low_collective[:, level] for level in low] + self.collective
+        self.tracer = [self._low_tracer[:, level] for level in low] + self.tracer
 
     @property
     def lags(self) -> NDArray[np.int64]:
@@ -182,7 +196,7 @@ class LagLadder:
         """Make room for a level."""
         n, s = self.n_walkers, self.n_species
         if level == len(self.n_blocks):
-            low = level < WINDOW.bit_length()
+            low = level < _LOW
             self.n_blocks.append(0)
             self.collective.append(self._low_collective[:, level] if low else np.zeros((n, s, 3, s, 3)))
             self.tracer.append(self._low_tracer[:, level] if low else np.zeros((n, s, 6)))

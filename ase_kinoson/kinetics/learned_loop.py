@@ -7,8 +7,8 @@ not depend on what is kept.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +18,7 @@ from ase_kinoson.barriers.incremental_sites import Sites, Terms
 from ase_kinoson.barriers.incremental_work import Workspace
 from ase_kinoson.barriers.learned import BarrierModel
 from ase_kinoson.barriers.vector_loops import borrowed
+from ase_kinoson.compiled import compiled
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.kinetics.jump_step import make_jump
 from ase_kinoson.kinetics.kmc import KineticMonteCarlo
@@ -48,6 +49,10 @@ class LearnedLoop:
         self.model = model
         self.attempt_frequency, self.temperature_K = float(attempt_frequency), float(temperature_K)
         self._free: list[Workspace] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        # room to work has two views of one memory, which would be two memories in a copy
+        return {**self.__dict__, "_free": []}
 
     @classmethod
     def of(cls, rates: Rates, network: JumpNetwork) -> LearnedLoop | None:
@@ -115,7 +120,7 @@ class LearnedLoop:
             engine.refuse(walker, gamma)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _jump_walkers(
     sites: Sites, terms: Terms, carrier: RowNetworks, kra: RowNetworks, work: Workspace, board: Board, draws: NDArray,
     row: int, first: int, last: int, frequency: float, thermal: float,

@@ -1,8 +1,11 @@
 """Barriers that follow a trajectory are those of the model, depend on the state alone, and keep detailed balance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk
 
 from ase_kinoson import Alloy, BarrierModel, JumpNetwork, sample_states
@@ -35,6 +38,16 @@ CASES = {
     ),
     "linear": (bulk("Cu", cubic=True), COCRNI, (3, 3, 3), {"hidden": 0}),
     "deep": (bulk("Cu", cubic=True), COCRNI, (3, 3, 3), {"hidden": 24, "layers": 2}),
+    "odd": (bulk("Cu", cubic=True), COCRNI, (3, 3, 3), {"hidden": 21, "layers": 3}),
+    # more sites are counted in pairs than any network sees
+    "corners": (bulk("Cu", cubic=True), COCRNI, (4, 4, 4), {"hidden": 0, "corner": 1.8, "cutoff": 1.01}),
+    # no symmetry at all
+    "oblique": (
+        Atoms("CuAu", [(0, 0, 0), (1.4, 1.2, 1.6)], cell=[(2.7, 0.1, 0), (0.3, 2.9, 0.2), (0.4, 0.1, 3.1)], pbc=True),
+        {"Cu": {"Cu": 0.6, "Au": 0.4}, "Au": {"Cu": 0.4, "Au": 0.6}},
+        (3, 3, 3),
+        {"hidden": 5},
+    ),
 }
 
 
@@ -44,9 +57,16 @@ def model_of(case, *, seed=0, precision="single"):
     network = JumpNetwork.from_supercell(Alloy.from_atoms(atoms, composition).supercell(size))
     hidden, layers = about.get("hidden", 8), about.get("layers", 1)
     cell, bond = network.supercell, network.lengths.min()
-    clusters = PairClusters.build(cell, cutoff=2.01 * bond, network=network, triplet_cutoff=1.2 * bond)
+    clusters = PairClusters.build(
+        cell, cutoff=2.01 * bond, network=network, triplet_cutoff=about.get("corner", 1.2) * bond
+    )
     energy = PairEnergy(clusters, np.random.default_rng(seed).normal(0, 0.05, clusters.n_features))
-    kra = KraModel.build(JumpEnvironment.build(network), len(cell.species) - 1, hidden=hidden, layers=layers)
+    kra = KraModel.build(
+        JumpEnvironment.build(network, cutoff=about["cutoff"] * bond if "cutoff" in about else None),
+        len(cell.species) - 1,
+        hidden=hidden,
+        layers=layers,
+    )
     generator, nets = torch.Generator().manual_seed(seed), list(kra.networks)
     if hidden:
         carrier = CarrierNetwork.build(CarrierEnvironment.build(network), hidden=hidden // 2, layers=layers)
@@ -159,6 +179,49 @@ def test_a_state_has_the_same_bits_however_it_was_reached(case):
     for one, two, three in zip(straight, shuffled, little, strict=True):
         assert np.array_equal(one[order], two)
         assert np.array_equal(one, three)
+
+
+def test_there_is_room_for_every_list_of_sites():
+    """Compiled loops do not look whether an index is in its array."""
+    taken = IncrementalModel.of(model_of("corners"))
+    corners = taken.sites.corner.shape[2]
+    assert corners > max(taken.sites.bond.shape[2], taken.sites.centre.shape[2])
+    assert len(Workspace.of(taken).codes) >= corners
+
+
+def changed(model, change):
+    """A copy with other weights of the symmetric part."""
+    with torch.no_grad():
+        for net in model.kra.networks:
+            change(net)
+    return model
+
+
+@pytest.mark.parametrize("name", ["mean", "linear", "gate", "own.0.weight"])
+def test_weights_that_are_no_numbers_are_left_to_the_model(name):
+    def spoil(net):
+        net.state_dict()[name].view(-1)[0] = float("nan")
+
+    assert IncrementalModel.of(changed(model_of("fcc"), spoil)) is None
+    assert IncrementalModel.of(changed(model_of("fcc"), lambda net: net.mean.fill_(1e3))) is not None
+
+
+def test_pair_energies_beyond_an_integer_are_left_to_the_model():
+    model = model_of("linear")
+    huge = replace(model.energy, coefficients=1e4 * model.energy.coefficients)
+    assert IncrementalModel.of(BarrierModel(model.network, huge, model.kra).with_precision("single")) is None
+
+
+@pytest.mark.parametrize("level", [1e9, -1e9])
+def test_a_huge_barrier_keeps_its_sign(level):
+    """Numbers beyond the integers would wrap around: an infinite barrier would become a jump without one."""
+    model = changed(model_of("fcc"), lambda net: net.mean.fill_(level))
+    occupations, carriers, _ = along(model, 1, 3)
+    twice, delta = found(model, occupations, carriers)
+    assert np.array_equal(np.sign(twice), np.full(twice.shape, np.sign(level)))
+    assert np.array_equal(delta, found(model_of("fcc"), occupations, carriers)[1])
+    with np.errstate(invalid="ignore"):
+        assert np.array(1e9 * UNIT).astype(np.int64) < 0  # the broken twin: the cast alone
 
 
 def test_sums_of_floats_drift():

@@ -1,8 +1,10 @@
 """Compiled loops of kinetic Monte Carlo make the jumps of the NumPy step, jump for jump; broken twins do not."""
 
+import copy
 import functools
 import itertools
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from ase.spacegroup import crystal
 
 import ase_kinoson as ak
 from ase_kinoson.compiled import SWITCH, can_compile
-from ase_kinoson.errors import ModelError, StatesError
+from ase_kinoson.errors import KinosonError, ModelError, StatesError
 from ase_kinoson.kinetics import kmc, loops
 from ase_kinoson.kinetics.kmc import KineticMonteCarlo
 from ase_kinoson.kinetics.lags import WINDOW, LagLadder
@@ -186,6 +188,39 @@ def test_slices_hold_every_walker_once(monkeypatch, n, least, threads):
 
 
 @compiled
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda engine: pickle.loads(pickle.dumps(engine))])
+def test_a_copy_goes_on_as_the_original(copied):
+    """Views of one memory must not become two memories."""
+    one = walkers_of("fcc")
+    one.run(300)
+    two = copied(one)
+    for walkers in (one, two):
+        walkers.run(340)
+    assert not gaps(measured(two), measured(one))
+    ladder = two.ladder
+    assert all(np.shares_memory(x, ladder._low_collective) for x in ladder.collective[:8])
+    # broken twin: levels that are copies are not added to
+    ladder.tracer[1] = ladder.tracer[1].copy()
+    for walkers in (one, two):
+        walkers.run(128)
+    assert gaps(measured(two), measured(one)) == {"tracer_1"}
+
+
+def test_random_numbers_of_a_gpu_are_not_continued_by_others(tmp_path, monkeypatch):
+    walkers, about = walkers_of("fcc"), KineticMonteCarlo._about
+    with monkeypatch.context() as patch:
+        patch.setattr(KineticMonteCarlo, "_about", lambda self: {**about(self), "random": "on cuda"})
+        walkers.save(tmp_path / "gpu.npz")
+    walkers.save(tmp_path / "cpu.npz")
+    with pytest.raises(KinosonError, match="has random='on cuda'; expected None"):
+        walkers.load(tmp_path / "gpu.npz")
+    walkers.load(tmp_path / "cpu.npz")
+    monkeypatch.setattr(KineticMonteCarlo, "_about", lambda self: {**about(self), "random": "on cuda"})
+    with pytest.raises(KinosonError, match="has random=None; expected 'on cuda'"):
+        walkers.load(tmp_path / "cpu.npz")
+
+
+@compiled
 def test_a_dead_end_is_told_as_the_numpy_step_tells_it():
     said = []
     for kind in (KineticMonteCarlo, InNumpy):
@@ -280,3 +315,65 @@ def test_the_device_of_a_run(monkeypatch):
     # few walkers stay on the processor
     monkeypatch.setattr(trajectories, "device_of", lambda name: type("Place", (), {"type": "cuda"})())
     assert json.dumps(run_kmc(states, network, gas, **given).as_dict()) == cpu
+
+
+@pytest.mark.parametrize("kind", [KineticMonteCarlo, InNumpy])
+def test_walkers_stopped_in_the_middle_of_a_jump_go_no_further(tmp_path, kind, monkeypatch):
+    whole = walkers_of("fcc", kind=kind)
+    whole.run(300)
+    walkers = walkers_of("fcc", kind=kind)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    # between two jumps everything agrees
+    with pytest.raises(KeyboardInterrupt):
+        walkers.run(100, tick=stop)
+    done = walkers.n_jumps
+    assert done < 128
+    walkers.save(tmp_path / "run.npz")
+    with monkeypatch.context() as patch:
+        patch.setattr(walkers, "_count", lambda done: stop())
+        with pytest.raises(KeyboardInterrupt):
+            walkers.run(1)
+    assert walkers.n_jumps == done and walkers.times.sum() > 0  # the time of a jump that was not counted
+    for go_on in (lambda: walkers.run(1), lambda: walkers.burn_in(1), lambda: walkers.save(tmp_path / "other.npz")):
+        with pytest.raises(KinosonError, match="stopped in the middle of a jump"):
+            go_on()
+    walkers.load(tmp_path / "run.npz")
+    walkers.run(300 - done)
+    assert not gaps(measured(walkers), measured(whole))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("atoms", 10**6, "has atoms from 0 to 1000000; expected 0 to"),
+        ("carriers", -1, "has carriers from -1 to"),
+        ("occupations", 100, "has occupations from 0 to 100"),
+        ("_kind_seen", 12, "has _kind_seen from 0 to 12; expected 0 to 11"),
+        ("ladder_key_7", 10**9, "has ladder_key_7 from"),
+        ("times", None, r"has an array of shape \(21,\) and type float32 under times; expected shape \(21,\) and type"),
+        ("displacements", None, "has an array of shape .* and type float32 under displacements"),
+        ("_column_seen", "gone", "has no array under _column_seen"),
+    ],
+)
+def test_a_checkpoint_with_indices_beyond_its_arrays_is_refused(tmp_path, name, value, said):
+    """Compiled loops would write to memory that is not theirs."""
+    walkers = walkers_of("fcc")
+    walkers.run(150)
+    walkers.save(tmp_path / "run.npz")
+    with np.load(tmp_path / "run.npz") as file:
+        arrays = dict(file)
+    if value == "gone":
+        del arrays[name]
+    elif value is None:
+        arrays[name] = arrays[name].astype(np.float32)
+    else:
+        arrays[name].reshape(-1)[0] = value
+    np.savez(tmp_path / "bad.npz", **arrays)
+    before = measured(walkers)
+    with pytest.raises(KinosonError, match=said):
+        walkers.load(tmp_path / "bad.npz")
+    assert not gaps(measured(walkers), before)
+    walkers.load(tmp_path / "run.npz")  # the file as it was

@@ -1,5 +1,8 @@
 """The compiled loop of a learned model makes the jumps of the NumPy step, whatever is kept or shared out."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +50,21 @@ def test_jumps_are_those_of_the_numpy_step(case):
             assert np.allclose(one, two, rtol=1e-5, atol=1e-5 * np.abs(two).max())
         else:
             assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda engine: pickle.loads(pickle.dumps(engine))])
+def test_a_copy_goes_on_as_the_original(copied):
+    one = engine_of("fcc")
+    one.run(30)
+    two = copied(one)
+    for engine in (one, two):
+        engine.run(30)
+    assert same(one, two)
+    # broken twin: room to work whose two views of one memory are two memories finds states that are others
+    two._loop._free = [copy.deepcopy(one._loop._free[0])]
+    for engine in (one, two):
+        engine.run(30)
+    assert not same(one, two)
 
 
 def test_another_temperature_makes_other_jumps():

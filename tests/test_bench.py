@@ -294,10 +294,21 @@ def test_the_onsager_package_gives_its_published_numbers():
 
 def test_operations_are_those_of_the_shapes():
     from ase_kinoson.bench.barriers import operations_per_barrier
-    from ase_kinoson.bench.relaxation import operations_per_state
+    from ase_kinoson.bench.relaxation import operations_in_blocks, operations_per_state
+    from ase_kinoson.crystal.environment import CarrierEnvironment
+    from ase_kinoson.kinosons.field import EquivariantField
 
     # one orientation, one channel, one site, one output, no layer: one sum of a table row, six operations of output
-    assert operations_per_state(1, 1, 1, 1, n_blocks=0) == 7.0
+    assert operations_per_state(1, 1, 1, 1, n_layers=0) == 7.0
+    kind = CarrierEnvironment.build(cases.five_species(4)).classes[0]
+    (part,) = EquivariantField(CarrierEnvironment.build(cases.five_species(4)), cases.five_species(4), hidden=24).parts
+    lift, project = part.fold()  # the blocks that are there: a product with each of them
+    m, _, block = lift.shape
+    products = 2 * lift.numel() + 2 * project.numel()
+    signs = 2 * m * m * (2 * block + lift.shape[1] - 1) + 2 * (3 * m) ** 2 * (project.shape[1] // 3)
+    layers = 2 * (2 * 48 * 24 * 24 + 2 * 24**2)
+    assert operations_in_blocks(kind, 4, 24) == products + signs + layers
+    assert operations_in_blocks(kind, 4, 24) < 0.8 * operations_per_state(54, 48, 54, 24)
     network = cases.five_species(3)
     model = cases.synthetic_model(network)
     k = 100 * 8 * 32 + 2 * 8 * 32 * 32 + 2 * 32**2 + 2 * 8 * 32

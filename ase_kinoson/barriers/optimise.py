@@ -156,24 +156,21 @@ class CountedForces:
         plain = type(atoms) is Atoms and not atoms.constraints and _asks_plainly(calc)
         last = calc.atoms if plain else None
         atoms.positions = positions
-        if last is not None and last is self._last and _alike(last, atoms) and (last.positions != positions).any():
+        if last is self._last and last is not None and _alike(last, atoms) and (last.positions != positions).any():
             calc.results, calc.atoms = {}, atoms.copy() if calc.use_cache else None
             calc.calculate(atoms, ["forces"], ["positions"])
-            forces = calc.results["forces"] if "forces" in calc.results else atoms.get_forces()
+            found = calc.results["forces"] if "forces" in calc.results else atoms.get_forces()
         else:
-            forces = atoms.get_forces()
-        self._last = calc.atoms if plain else None
-        if (
-            self._last is not None
-            and "energy" in calc.results
-            and _alike(self._last, atoms)
-            and (self._last.positions == atoms.positions).all()
-        ):
+            found = atoms.get_forces()
+        forces = np.array(found, dtype=float)  # a calculator may use the same array again
+        last = self._last = calc.atoms if plain else None
+        known = last is not None and "energy" in calc.results and _alike(last, atoms)
+        if known and (calc.atoms.positions == atoms.positions).all():
             energy = calc.results["energy"]
         else:
             energy = atoms.get_potential_energy()
             self._last = calc.atoms if plain else None
-        return float(energy), np.array(forces, dtype=float)
+        return float(energy), forces
 
 
 _PLAIN = ("get_property", "check_state", "reset", "get_forces", "get_potential_energy")

@@ -36,8 +36,8 @@ def gpu_row(quick: bool) -> Row:
         NAME,
         WHAT,
         figures,
-        "Memory traffic of the activations (training), and of the tables of the networks and the occupants (kinetic "
-        "Monte Carlo).",
+        "By arithmetic, not looked at: memory traffic of the activations (training), and of the tables of the networks "
+        "and the occupants (kinetic Monte Carlo).",
         (SYNTHETIC, f"GPU: {torch.cuda.get_device_name()}. Times end when the GPU has finished."),
     )
 

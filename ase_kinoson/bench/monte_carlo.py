@@ -54,6 +54,6 @@ def monte_carlo_row(quick: bool) -> Row:
         f"Metropolis exchanges in a binary fcc alloy, nearest-neighbour pairs, {cell.n_sites} sites, {CHAINS} chains, "
         "one core.",
         (figure,),
-        "Starting NumPy's operations for 64 chains at a time; long runs of learned energies spend their time in the "
-        "networks instead.",
+        "Looking up two energies per neighbour, one number at a time; without numba, starting NumPy's operations for "
+        "64 chains at a time.",
     )

@@ -18,6 +18,9 @@ from ase_kinoson.mson import Storable
 
 __all__ = ["Mapped", "Supercell"]
 
+MOST_SITES = 2**31 - 2**16
+"""More sites than this (and a margin for the coordinates of neighbours) would not fit into 32-bit integers."""
+
 
 @dataclass(frozen=True, eq=False)
 class Supercell(Storable):
@@ -80,6 +83,12 @@ class Supercell(Storable):
             raise StructureError(
                 f"found supercell matrix {matrix.tolist()} for pbc={alloy.pbc.tolist()}; expected 1 along non-periodic "
                 "axes; repeat periodic directions only"
+            )
+        n_sites = abs(round(np.linalg.det(matrix))) * alloy.n_basis
+        if n_sites >= MOST_SITES:
+            raise StructureError(
+                f"found a supercell of {n_sites} sites; expected fewer than {MOST_SITES}, since their numbers have 31 "
+                "bits; take a smaller one"
             )
         return cls(alloy, matrix)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,14 +26,14 @@ ABOUT = "kinosons.json"
 
 
 def empty_folder(where: str | Path) -> Path:
-    """Make a folder for kinosons.
+    """Make a folder for kinosons; its path is absolute, since workers may stand elsewhere.
 
     Raises
     ------
     KinosonError
         If it holds kinosons already.
     """
-    folder = Path(where)
+    folder = Path(where).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.glob("kinosons*")):
         raise KinosonError(
@@ -41,7 +44,7 @@ def empty_folder(where: str | Path) -> Path:
 
 def write_table(folder: Path, table: KinosonTable, chunk: int, piece: int) -> None:
     """Write a table; the weights in it have no norm yet."""
-    columns = {**table.columns, "jump": table["jump"].astype(np.int16)}
+    columns: dict[str, Any] = {**table.columns, "jump": table["jump"].astype(np.int16)}
     np.savez(folder / f"kinosons-{chunk:06d}-{piece:04d}.npz", **columns)
 
 
@@ -86,9 +89,19 @@ def read_kinosons(folder: str | Path) -> Iterator[KinosonTable]:
     for file in found:
         try:
             columns = read_npz(file)
-        except (OSError, ValueError, EOFError) as error:
+            columns["weight"] = columns["weight"] / weight
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            NotImplementedError,
+            BadZipFile,
+            zlib.error,
+        ) as error:
             raise KinosonError(f"{file} is damaged ({error}); expected a whole file; evaluate again") from error
-        yield KinosonTable({**columns, "weight": columns["weight"] / weight}, units)
+        yield KinosonTable(columns, units)
 
 
 def kinoson_histogram(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -107,7 +109,7 @@ def write_states(folder: str | Path, chunks: Iterable[Chunk]) -> int:
     Parameters
     ----------
     folder
-        Made if it is not there; files with the names of chunks are replaced.
+        Made if it is not there. Jobs that run side by side take one each.
     chunks
         As in :func:`stream_transport`.
 
@@ -115,9 +117,16 @@ def write_states(folder: str | Path, chunks: Iterable[Chunk]) -> int:
     -------
     int
         Number of states.
+
+    Raises
+    ------
+    StatesError
+        If the folder holds states already: what is longer would stick out from under what is new.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.glob("states-*.npz")):
+        raise StatesError(f"found states in {folder} already; expected an empty folder; take another one, or delete it")
     count = 0
     for number, chunk in enumerate(chunks):
         states, total = with_total(chunk)
@@ -179,6 +188,17 @@ def read_states(folder: str | Path, cell: Supercell) -> Iterator[tuple[States, f
                 report={"reweighted": True} if about["reweighted"] else {},
             )
             total = float(about["total"])
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except StatesError:
+            raise
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            NotImplementedError,
+            BadZipFile,
+            zlib.error,
+        ) as error:
             raise StatesError(f"{file} is no whole chunk of states ({error}); expected one; write it again") from error
         yield states, total

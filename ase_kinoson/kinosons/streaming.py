@@ -6,6 +6,7 @@ the states of each group, so that it does not matter how many states there are. 
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -88,12 +89,13 @@ def stream_transport(
     n_resamples, seed
         Bootstrap over groups of states.
     max_groups
-        Largest number of groups whose sums are kept. With more of them, groups are pooled by the remainder of their
-        number: averages stay the same, and errors are those of blocks of groups, as true, and sure to about
-        1/√(2 · ``max_groups``). Sample size and largest share are then those of blocks too.
+        Largest number of groups whose sums are kept. With more of them, groups are pooled into blocks, to which they
+        belong as if by chance: averages stay the same, and errors are those of blocks of groups, as true, and sure to
+        about 1/√(2 · ``max_groups``). ``contribution_sample_size`` and ``largest_share`` are then those of blocks too.
     executor
         Any ``concurrent.futures.Executor``, such as that of a dask client: chunks are evaluated by its workers, and a
-        few are on the way at any time. The numbers are the same to the last bit.
+        few are on the way at any time. The numbers are the same to the last bit. A worker that dies ends the call with
+        the error of the executor, and leaves a folder of kinosons that is not whole and is refused.
     progress
         Show a bar.
 
@@ -106,9 +108,12 @@ def stream_transport(
     Raises
     ------
     StatesError
-        If there are no chunks, they do not belong together, or states and jumps do not.
+        If there are no chunks, they do not belong together, or states and jumps do not; or if several chunks were
+        reweighted, each on its own, and come without the sums of their weights.
     BarrierError
         If a state has no barriers.
+    KinosonError
+        If the folder for kinosons holds some already.
 
     Notes
     -----
@@ -123,11 +128,18 @@ def stream_transport(
     def calls() -> Iterator[tuple[States, float, int, int]]:
         """Chunks that are not empty, with the number of states before each, and its own number."""
         nonlocal job
-        before = number = 0
+        before = number = own_norm = 0
         for chunk in chunks:
             states, total = with_total(chunk)
             if not len(states):
                 continue
+            own_norm += chunk is states and states.ensemble == "equilibrium" and bool(states.report.get("reweighted"))
+            if own_norm > 1:
+                raise StatesError(
+                    "found chunks of reweighted states without the sums of their weights; expected pairs of states and "
+                    "the sum of exp(-(E_ref - E_model)/k_BT) over them, in a unit common to all; yield these, or cut "
+                    "states that were reweighted together with split_states()"
+                )
             if job is None:
                 rates, kelvin = rates_of_states(
                     states, jumps, barriers, temperature_K=temperature_K, attempt_frequency=attempt_frequency
@@ -141,8 +153,10 @@ def stream_transport(
         for part in _in_order(calls(), lambda *call: (_evaluate, job, *call), executor):
             found.merge(part)
             bar.update(part.n)
-    if job is None or found.table is None:
+    if job is None:
         raise StatesError("found no states in the chunks; expected at least one; a generator can be used up once")
+    if found.table is None:
+        raise StatesError("found chunks that weigh nothing; expected a sum of weights above 0; correct their sums")
     result, reasons = job.result(found, vacancy_fraction=vacancy_fraction, n_resamples=n_resamples, seed=seed)
     if folder is not None:
         close_folder(folder, weight=found.weight, files=found.files, units=found.table.units)
@@ -179,10 +193,12 @@ class _Sums:
         return cls(GroupSums(max_groups), np.zeros(n, dtype=bool), np.zeros(n, dtype=bool), np.zeros(n))
 
     def weaken(self, kind: str, reasons: Iterable[str]) -> None:
-        """Keep the weaker kind, and count the reasons."""
+        """Keep the weaker kind, and count the reasons; those that differ in their numbers only are told once."""
         self.kind = max(self.kind, kind, key=(BOUND, ESTIMATE, NO_BOUND).index)
+        told = {_wording(known): known for known in self.reasons}
         for reason in reasons:
-            self.reasons[reason] = self.reasons.get(reason, 0) + 1
+            known = told.setdefault(_wording(reason), reason)
+            self.reasons[known] = self.reasons.get(known, 0) + 1
 
     def merge(self, other: _Sums) -> None:
         """Add what is known of other states."""
@@ -193,7 +209,7 @@ class _Sums:
         for name in ("weight", "squares", "n", "n_jumps", "rejected", "files"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.has_energies |= other.has_energies
-        self.weaken(other.kind, other.reasons)
+        self.weaken(other.kind, [reason for reason, times in other.reasons.items() for _ in range(times)])
         if self.table is None:
             self.table = other.table
 
@@ -279,7 +295,7 @@ class _Job:
         group_weights = sums[:, 0]
         parts = np.split(sums[:, 1:], np.cumsum([9 * m * m, 9 * m * m, 9 * m]), axis=1)
         drift = self._drift(parts[3].reshape(-1, 2, m), found.live, seed) if found.has_energies else None
-        reasons = [r if times == 1 else f"{r} (in {times} chunks)" for r, times in found.reasons.items()]
+        reasons = [r if times == 1 else f"{r} (so or alike in {times} chunks)" for r, times in found.reasons.items()]
         if drift is not None and not drift.consistent:
             # asked of a few states: what they are themselves was told above
             more, said = judge(self.first, self.rates, self.barriers, self.relaxation, drift)
@@ -363,6 +379,9 @@ def _evaluate(job: _Job, states: States, total: float, before: int, number: int)
         )
     if not isinstance(job.rates.source, RateSource):
         check_temperature(states, job.temperature_K)
+    norm = float(states.weights.sum())
+    if abs(norm - 1.0) > 1e-9:  # made by hand
+        states = states.with_weights(states.weights)
     found = _Sums.none(job.jumps, job.max_groups)
     found.weaken(*judge(states, job.rates, job.barriers, job.relaxation, None))
     for piece, begin in enumerate(range(0, len(states), PIECE)):
@@ -391,6 +410,11 @@ def _in_order(
     finally:
         for future in flying:
             future.cancel()
+
+
+def _wording(reason: str) -> str:
+    """A reason without its numbers."""
+    return re.sub(r"[-+]?\d[\d.e+-]*", "#", reason)
 
 
 def _mobile(jumps: JumpNetwork) -> NDArray[np.int64]:

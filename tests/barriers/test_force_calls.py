@@ -178,3 +178,73 @@ def test_one_solution_per_gradient_gives_the_steps_of_two():
         inside = model._basis @ gradient.ravel()
         outside = solve(gradient).ravel() - inside @ model._basis
         np.testing.assert_allclose(model._solved.ravel() - inside @ model._basis, outside, atol=1e-12)
+
+
+class Stretching(Watched):
+    """Changes the cell of the atoms that it is given, as one that runs a program with cells of its own might."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        super().calculate(atoms, properties, system_changes)
+        if len(self.told) == 2:
+            atoms.set_cell(np.array(atoms.cell) * 1.01)
+
+
+class Moving(Watched):
+    """Moves the atoms that it is given: the energy is asked for where they are then."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        super().calculate(atoms, properties, system_changes)
+        if len(self.told) == 2:
+            atoms.positions[0] += 0.1
+
+
+class Wrapped(Watched):
+    """Somebody has put a function of his own over a method of this one object."""
+
+    def __init__(self):
+        super().__init__()
+        asked = self.get_property
+
+        def get_property(name, atoms=None, allow_calculation=True):
+            self.compared += 1
+            return asked(name, atoms, allow_calculation)
+
+        self.get_property = get_property
+
+
+class Hasty(CountedForces):
+    """The broken twin: believes that nothing but positions ever changes."""
+
+    def _evaluate(self, positions):
+        calc = self.atoms.calc
+        if calc.atoms is None:
+            return super()._evaluate(positions)
+        self.atoms.positions = positions
+        calc.results, calc.atoms = {}, self.atoms.copy()
+        calc.calculate(self.atoms, ["forces"], ["positions"])
+        return calc.results["energy"], calc.results["forces"]
+
+
+@pytest.mark.parametrize("kind", [Watched, Comparing, Stretching, Moving, Wrapped])
+def test_calculators_are_told_and_asked_what_ase_tells_and_asks(kind):
+    atoms = copper()
+    rng = np.random.default_rng(2)
+    points = [atoms.positions + 0.02 * rng.normal(size=(len(atoms), 3)) for _ in range(4)]
+    points.insert(2, points[1])  # the same twice is computed once
+
+    def run(by):
+        calculator = kind()
+        forces = by(atoms, calculator)
+        return calculator, [forces(x) for x in points]
+
+    plain, own, seen = atoms.copy(), kind(), []
+    plain.calc = own
+    for x in points:
+        plain.positions = x
+        force = plain.get_forces()
+        seen.append((plain.get_potential_energy(), force))
+    calculator, found = run(CountedForces)
+    assert calculator.told == own.told and calculator.compared == own.compared
+    for (energy, force), (expected, ideal) in zip(found, seen, strict=True):
+        assert energy == expected and np.array_equal(force, ideal)
+    assert run(Hasty)[0].told != own.told

@@ -10,6 +10,7 @@ from ase_kinoson.crystal import Alloy, JumpNetwork
 from ase_kinoson.crystal import site_table as module
 from ase_kinoson.crystal.environment import CarrierEnvironment
 from ase_kinoson.crystal.site_table import SiteTable
+from ase_kinoson.errors import StructureError
 
 from .test_environment import BUILT, CASES
 
@@ -107,3 +108,45 @@ def test_what_can_be_computed_again_is_not_sent():
     assert len(pickle.dumps(network)) < before + 10_000
     again = pickle.loads(pickle.dumps(network))
     assert np.array_equal(again.targets(np.arange(10)), network.targets(np.arange(10)))
+
+
+def exactly(hermite, n_basis, center, basis, cells):
+    """Sites by integers of any size."""
+    h = [[int(x) for x in row] for row in hermite]
+    cell, b = divmod(int(center), n_basis)
+    start = [cell // (h[1][1] * h[2][2]), cell // h[2][2] % h[1][1], cell % h[2][2]]
+    found = []
+    for partner, shift in zip(basis[b], cells[b], strict=True):
+        at = [x + int(d) for x, d in zip(start, shift, strict=True)]
+        for axis in range(3):
+            turns = at[axis] // h[axis][axis]
+            at = [x - turns * (y if i >= axis else 0) for i, (x, y) in enumerate(zip(at, h[axis], strict=True))]
+        index = (at[0] * h[1][1] + at[1]) * h[2][2] + at[2]
+        found.append(-1 if partner < 0 else index * n_basis + int(partner))
+    return found
+
+
+@pytest.mark.parametrize("side", [7, 463, 810])
+def test_sites_of_very_large_and_sheared_cells(side):
+    rng = np.random.default_rng(side)
+    n_basis, n_places = 4, 86
+    hermite = np.array([[side, side // 2, 3], [0, side, side - 1], [0, 0, side]])
+    basis = rng.integers(-1, n_basis, size=(n_basis, n_places))
+    cells = rng.integers(-9, 10, size=(n_basis, n_places, 3))
+    table = SiteTable(hermite, basis, cells)
+    assert table.n_sites == n_basis * side**3 < 2**31
+    centers = np.array([0, 1, table.n_sites // 3, table.n_sites - 1])
+    found = table.sites(centers)
+    assert found.tolist() == [exactly(hermite, n_basis, c, basis, cells) for c in centers]
+    # broken twin: a cell that is not sheared
+    straight = SiteTable(np.diag(np.diag(hermite)), basis, cells)
+    assert not np.array_equal(straight.sites(centers), found)
+    if side == 810:  # places times sites do not fit into 32 bits, and are not formed
+        assert table.n_sites * n_places > 2**32 and found.max() > 2**30
+
+
+def test_cells_that_32_bits_cannot_number_are_refused():
+    alloy = Alloy.from_atoms(bulk("Cu", a=3.6), {"Cu": {"Cu": 0.5, "Ni": 0.5}})
+    with pytest.raises(StructureError, match="expected fewer than"):
+        alloy.supercell(1300, of="primitive")
+    assert alloy.supercell(1200, of="primitive").n_sites == 1200**3

@@ -16,9 +16,10 @@ import ase_kinoson as ak
 from ase_kinoson.errors import KinosonError, KinosonWarning, StatesError
 from ase_kinoson.kinetics.sampling import sample_states
 from ase_kinoson.kinosons.density import KinosonDensity
-from ase_kinoson.kinosons.group_sums import GroupSums
+from ase_kinoson.kinosons.group_sums import GroupSums, block_of
 from ase_kinoson.kinosons.kinoson_files import kinoson_histogram, read_kinosons
 from ase_kinoson.kinosons.state_chunks import read_states, sample_chunks, split_states, write_states
+from ase_kinoson.kinosons.statistics import rows_of_sums
 from ase_kinoson.kinosons.streaming import stream_transport
 
 pytestmark = pytest.mark.filterwarnings("ignore::ase_kinoson.errors.KinosonWarning")
@@ -90,7 +91,8 @@ def test_many_groups_are_pooled(tiny, pair_model, weighted):
     lone = replace(weighted, groups=np.arange(len(weighted)))
     whole = ak.transport(lone, tiny[1], pair_model, None, T)
     pooled = stream_transport(split_states(lone, 20), tiny[1], pair_model, None, T, max_groups=53)
-    assert pooled.settings["groups"] == 53 and pooled.settings["groups_pooled"]
+    # 137 groups leave some of 53 blocks empty
+    assert 40 < pooled.settings["groups"] <= 53 and pooled.settings["groups_pooled"]
     assert pooled.effective_sample_size == pytest.approx(whole.effective_sample_size)
     a, b = pooled.vacancy_diffusivity, whole.vacancy_diffusivity
     assert a.value == pytest.approx(b.value, rel=1e-12, abs=0)
@@ -105,10 +107,42 @@ def test_sums_by_group_do_not_know_the_order():
         for i in range(0, 200, 13):
             sums.add(groups[i : i + 13], values[i : i + 13])
         assert sums.pooled == (most == 7)
-        names = groups % 7 if most == 7 else groups
+        names = block_of(groups, 7) if most == 7 else groups
         expected = [values[names == g].sum(axis=0) for g in np.unique(names)]
         np.testing.assert_array_equal(sums.names, np.unique(names))
         np.testing.assert_allclose(sums.values, expected, atol=1e-12)
+
+
+def test_errors_of_blocks_are_those_of_groups_whatever_their_numbers_say():
+    """Known variance: 20,000 values drawn independently, then numbered by size, as somebody may sort his states."""
+    rng = np.random.default_rng(5)
+    n, most = 20_000, 200
+    values = np.sort(rng.exponential(size=n))
+    rows = np.stack([np.ones(n), values], axis=1)
+    known = 1.0 / np.sqrt(n)
+
+    def error(sums: GroupSums) -> float:
+        found, has_errors = rows_of_sums(sums.values[:, 0], sums.values[:, 1:], n_resamples=2000)
+        assert has_errors and found[0, 0] == pytest.approx(values.mean(), rel=1e-12)
+        return float(found[1:, 0].std())
+
+    found = []
+    for names in (np.arange(n), most * np.arange(n), -7 * np.arange(n), rng.permutation(n)):
+        sums, parts = GroupSums(most), [GroupSums(most) for _ in range(4)]
+        for part, own in zip(parts, np.array_split(np.arange(n), 4), strict=True):
+            for some in np.array_split(own, 9):
+                part.add(names[some], rows[some])
+            sums.merge(part)
+        assert sums.pooled and len(sums.names) <= most
+        straight = GroupSums(most)
+        straight.add(names, rows)
+        np.testing.assert_array_equal(sums.names, straight.names)
+        np.testing.assert_allclose(sums.values, straight.values, rtol=1e-12)
+        found.append(error(sums) / known)
+    assert np.abs(np.array(found) - 1).max() < 0.25  # each is sure to 5 % and a little
+    twin = GroupSums(most)
+    twin.add(np.arange(n) % most, rows)  # broken: blocks by remainder of numbers that rise with the value
+    assert error(twin) / known < 0.4
 
 
 def test_kinosons_go_to_files_and_add_up(tiny, pair_model, bias, weighted, tmp_path):
@@ -164,6 +198,17 @@ def test_states_come_back_from_files(tiny, pair_model, weighted, tmp_path):
     assert same(stream_transport(read_states(tmp_path, tiny[0]), tiny[1], pair_model, None, T), whole)
     with pytest.raises(StatesError, match="another supercell"):
         next(read_states(tmp_path, tiny[0].alloy.supercell((4, 4, 1))))
+    with pytest.raises(StatesError, match="already"):  # two chunks over three would leave the third
+        write_states(tmp_path, split_states(weighted, 100))
+    whole_file = (tmp_path / "states-000000.npz").read_bytes()
+    for at in range(60, len(whole_file), 997):  # one byte is wrong
+        damaged = bytearray(whole_file)
+        damaged[at] ^= 0xFF
+        (tmp_path / "states-000000.npz").write_bytes(damaged)
+        try:
+            next(read_states(tmp_path, tiny[0]))
+        except StatesError:
+            pass
     (tmp_path / "states-000000.npz").write_bytes(b"no")
     with pytest.raises(StatesError, match="no whole chunk"):
         next(read_states(tmp_path, tiny[0]))
@@ -200,6 +245,30 @@ def test_what_is_wrong_with_a_chunk_weakens_the_whole(tiny, pair_model, weighted
     )
 
 
+def test_states_that_trained_the_relaxation_are_found_in_any_chunk(tiny, pair_model, bias, weighted):
+    late = weighted.keys[100]
+    times = sum(key == late for key in weighted.keys)
+    seen = replace(bias, report={**bias.report, "training_keys": [late]})
+    whole = ak.transport(weighted, tiny[1], pair_model, seen, T)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", KinosonWarning)
+        found = stream_transport(split_states(weighted, 10), tiny[1], pair_model, seen, T)
+    assert whole.vacancy_diffusivity.kind == found.vacancy_diffusivity.kind == "estimate"
+    told = [str(w.message) for w in caught if "trained the relaxation" in str(w.message)]
+    assert len(told) == 1 and times >= 1  # once, not once per chunk
+    clean = stream_transport(split_states(weighted, 10), tiny[1], pair_model, bias, T)
+    assert clean.vacancy_diffusivity.kind == "bound"
+
+
+def test_weights_of_a_chunk_that_sum_to_something_else(tiny, pair_model, weighted):
+    good = list(split_states(weighted, 50))
+    odd = [(replace(s, weights=s.weights * (3 + i)), w) for i, (s, w) in enumerate(good)]
+    whole = stream_transport(good, tiny[1], pair_model, None, T)
+    assert same(stream_transport(odd, tiny[1], pair_model, None, T), whole)
+    broken = [(s, w * (3 + i)) for i, (s, w) in enumerate(good)]
+    assert not same(stream_transport(broken, tiny[1], pair_model, None, T), whole, 1e-4)
+
+
 def test_refusals(tiny, pair_model, weighted):
     with pytest.raises(StatesError, match="found no states in the chunks"):
         stream_transport([], tiny[1], pair_model, None, T)
@@ -209,6 +278,13 @@ def test_refusals(tiny, pair_model, weighted):
         stream_transport([(weighted, -1.0)], tiny[1], pair_model, None, T)
     with pytest.raises(StatesError, match="chunks of one sample"):
         stream_transport([weighted, replace(weighted, ensemble="quenched")], tiny[1], pair_model, None, T)
+    with pytest.raises(StatesError, match="weigh nothing"):
+        stream_transport([(weighted, 0.0)], tiny[1], pair_model, None, T)
+    moved = replace(weighted, report={"reweighted": True})
+    assert stream_transport([moved], tiny[1], pair_model, None, T).n_states == 137
+    with pytest.raises(StatesError, match="without the sums"):
+        stream_transport([moved, moved], tiny[1], pair_model, None, T)
+    assert stream_transport([(moved, 1.0), (moved, 2.0)], tiny[1], pair_model, None, T).n_states == 274
     with pytest.raises(StatesError, match="n=0"):
         next(sample_chunks(tiny[0], 0))
 

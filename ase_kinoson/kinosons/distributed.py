@@ -64,8 +64,8 @@ def join_processes(backend: str | None = None) -> Iterator[Ranks]:
         return
     if not dist.is_available():
         raise KinosonError(
-            f"found {os.environ['WORLD_SIZE']} processes and a PyTorch without torch.distributed; expected one with it; "
-            "install it, or start one process"
+            f"found {os.environ['WORLD_SIZE']} processes and a PyTorch without torch.distributed; expected one with "
+            "it; install it, or start one process"
         )
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
@@ -74,8 +74,8 @@ def join_processes(backend: str | None = None) -> Iterator[Ranks]:
         dist.init_process_group(backend)
     except (RuntimeError, ValueError) as error:
         raise KinosonError(
-            f"found RANK and WORLD_SIZE, as torchrun sets them, and {os.environ['WORLD_SIZE']} processes that cannot be "
-            f"joined by {backend} ({error}); expected them to reach each other; start them by torchrun, or unset RANK"
+            f"found RANK={os.environ['RANK']} of {os.environ['WORLD_SIZE']} processes, which {backend} cannot join "
+            f"({error}); expected them to reach each other; start them by torchrun, or unset RANK"
         ) from error
     try:
         yield Ranks.present()

@@ -23,6 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from ase_kinoson.crystal.environment import CarrierEnvironment, EnvironmentClass
 from ase_kinoson.crystal.jumps import JumpNetwork
+from ase_kinoson.kinosons.field_memory import RESERVE, Slots, room, scratch
 from ase_kinoson.kinosons.twofold import SignedInputs, Twofold, chunk_of
 
 __all__ = ["EquivariantField"]
@@ -221,9 +222,9 @@ class _ClassField(nn.Module):
             found = _Network.apply(tables, codes, lift, project, *layers)
         else:
             size = chunk_of(codes)
-            memory = _RESERVE.take(lift, _room(size, codes, lift, project, keep=False, n_blocks=len(self.mix)))
+            memory = RESERVE.take(lift, room(size, codes, lift, project, keep=False, n_blocks=len(self.mix)))
             found = _evaluate(tables, codes, lift, project, layers, memory, size=size, keep=False)
-            _RESERVE.give(memory)
+            RESERVE.give(memory)
         return found.view(3, self.n_out, -1)
 
 
@@ -251,7 +252,7 @@ class _Network(torch.autograd.Function):
         ctx.save_for_backward(codes, lift, project, *layers)
         # chunks of the derivative must be those of the value, even if it is asked for with other numbers of threads
         ctx.size = chunk_of(codes)
-        ctx.memory = _RESERVE.take(lift, _room(ctx.size, codes, lift, project, keep=True, n_blocks=len(layers) // 3))
+        ctx.memory = RESERVE.take(lift, room(ctx.size, codes, lift, project, keep=True, n_blocks=len(layers) // 3))
         return _evaluate(tables, codes, lift, project, layers, ctx.memory, size=ctx.size, keep=True)
 
     @staticmethod
@@ -261,7 +262,7 @@ class _Network(torch.autograd.Function):
         codes, lift, project, *layers = ctx.saved_tensors
         memory, ctx.memory = ctx.memory, None
         if memory is None:  # a second time through the same graph
-            memory = _RESERVE.take(lift, _room(size, codes, lift, project, keep=True, n_blocks=len(layers) // 3))
+            memory = RESERVE.take(lift, room(size, codes, lift, project, keep=True, n_blocks=len(layers) // 3))
             _evaluate(tables, codes, lift, project, layers, memory, size=size, keep=True)
         n_cosets, signs, n_blocks = tables.n_cosets, tables.signs, len(layers) // 3
         m, _, width = lift.shape
@@ -269,11 +270,11 @@ class _Network(torch.autograd.Function):
         means = [x.repeat(1, n_cosets) / tables.n_ops for x in layers[1::3]]
         grads = [torch.zeros_like(x) for x in (lift, project, *layers)]
         g_lift, g_project, *g_layers = grads
-        *work, wide_rows, turned_rows = _scratch(size, lift, project, memory)
+        *work, wide_rows, turned_rows = scratch(size, lift, project, memory)
         behind = memory[2 * len(wide_rows) + 2 * len(work[0]) :]
         wide_rows.zero_()
         for start in range(0, codes.shape[1], size):
-            slots = _Slots.of(behind, lift, n_blocks, start, min(size, codes.shape[1] - start))
+            slots = Slots.of(behind, lift, n_blocks, start, min(size, codes.shape[1] - start))
             n = slots.n
             g_h, g_u = (x[: m * n * width].view(m, -1) for x in work)
             wide, turned = (x[: m * project.shape[1] * n] for x in (wide_rows, turned_rows))
@@ -300,7 +301,7 @@ class _Network(torch.autograd.Function):
             g_lift.baddbmm_(slots.inputs, g_h.view(m, n, width))
         for i in range(n_blocks):
             g_layers[3 * i + 1] /= tables.n_ops
-        _RESERVE.give(memory)
+        RESERVE.give(memory)
         return None, None, *grads
 
 
@@ -326,10 +327,10 @@ def _evaluate(
     # one filter row for every column of (coset, channel): what is common to all orientations enters once
     means = [x.repeat(1, n_cosets) / tables.n_ops for x in layers[1::3]]
     shifts = [x.repeat(n_cosets) for x in layers[2::3]]
-    work, _, *rows = _scratch(size, lift, project, memory)
+    work, _, *rows = scratch(size, lift, project, memory)
     behind = memory[sum(len(x) for x in rows) + 2 * len(work) :]
     for start in range(0, codes.shape[1], size):
-        slots = _Slots.of(behind, lift, n_blocks, start if keep else 0, min(size, codes.shape[1] - start))
+        slots = Slots.of(behind, lift, n_blocks, start if keep else 0, min(size, codes.shape[1] - start))
         n = slots.n
         tables.inputs.write(codes[:, start : start + n], slots.inputs, work)
         wave = work[: m * n * width].view(m, -1)
@@ -353,86 +354,6 @@ def _evaluate(
         torch.mm(tables.turn, v.view(turns, -1), out=turned.view(turns, -1))
         found[:, start : start + n] = turned.view(-1, n).index_select(0, tables.out_rows)
     return found
-
-
-@dataclass(frozen=True)
-class _Slots:
-    """Places in one block of memory for what one chunk of n environments leaves to the derivative."""
-
-    n: int
-    inputs: Tensor  # (m, n_orbits n_codes + 1, n)
-    before: list[Tensor]  # what goes into each nonlinearity, (m, n r c)
-    after: list[Tensor]  # what comes out of all but the last, (m, n r c)
-    common: list[Tensor]  # sums over members, (n, r c)
-    last: Tensor  # by characters, (m, n, r c)
-
-    @staticmethod
-    def per_environment(lift: Tensor, n_blocks: int) -> int:
-        """Numbers kept for each environment."""
-        m, n_in, width = lift.shape
-        return m * n_in + (2 * n_blocks + 2) * m * width + n_blocks * width
-
-    @classmethod
-    def of(cls, memory: Tensor, lift: Tensor, n_blocks: int, start: int, n: int) -> _Slots:
-        """Cut the part of the chunk that begins at environment ``start`` into pieces."""
-        m, n_in, width = lift.shape
-        sizes = [m * n_in, *[m * width] * (2 * n_blocks + 2), *[width] * n_blocks]
-        begin = start * sum(sizes)
-        pieces = memory[begin : begin + n * sum(sizes)].split([n * x for x in sizes])
-        waves = [x.view(m, -1) for x in pieces[1 : 2 * n_blocks + 2]]
-        return cls(
-            n,
-            pieces[0].view(m, n_in, n),
-            waves[: n_blocks + 1],
-            waves[n_blocks + 1 :],
-            [x.view(n, -1) for x in pieces[2 * n_blocks + 3 :]],
-            pieces[2 * n_blocks + 2].view(m, n, width),
-        )
-
-
-def _room(size: int, codes: Tensor, lift: Tensor, project: Tensor, *, keep: bool, n_blocks: int) -> int:
-    """Numbers that fit everything: what chunks work with, and what they leave to the derivative."""
-    m, n_in, width = lift.shape
-    kept = codes.shape[1] if keep else min(size, codes.shape[1])
-    work = 2 * m * (max(width, n_in) + project.shape[1])
-    return size * work + kept * _Slots.per_environment(lift, n_blocks)
-
-
-def _scratch(size: int, lift: Tensor, project: Tensor, memory: Tensor) -> tuple[Tensor, ...]:
-    """The first part of a block of memory: two waves and twice the vectors of one chunk."""
-    m, n_in, width = lift.shape
-    sizes = [m * size * max(width, n_in)] * 2 + [m * size * project.shape[1]] * 2
-    return memory[: sum(sizes)].split(sizes)
-
-
-class _Reserve:
-    """One block of memory for the next step of a training: fresh pages of a processor cost more than the arithmetic."""
-
-    limit = 1 << 28  # bytes
-
-    def __init__(self) -> None:
-        self.blocks: list[Tensor] = []
-
-    def take(self, like: Tensor, size: int) -> Tensor:
-        """Return a flat block; a GPU has a store of its own."""
-        if type(like) in (Tensor, nn.Parameter) and like.device.type == "cpu":
-            try:
-                block = self.blocks.pop()
-            except IndexError:
-                return like.new_empty(size)
-            if block.dtype == like.dtype and size <= len(block):
-                return block
-        return like.new_empty(size)
-
-    def give(self, block: Tensor) -> None:
-        """Keep a block that is no longer needed, if it is not too large."""
-        fits = block.numel() * block.element_size() <= self.limit
-        larger = all(len(block) >= len(x) for x in self.blocks)
-        if type(block) is Tensor and block.device.type == "cpu" and fits and larger and not block.is_inference():
-            self.blocks[:] = [block]
-
-
-_RESERVE = _Reserve()
 
 
 def _varying_codes(environment: CarrierEnvironment, network: JumpNetwork) -> list[int]:

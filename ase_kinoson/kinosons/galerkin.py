@@ -25,12 +25,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
 
 from ase_kinoson.kinosons.cluster_field import ClusterField
 from ase_kinoson.kinosons.distributed import Ranks, SharedObjective
 from ase_kinoson.kinosons.objective import CHUNK, Objective
 from ase_kinoson.kinosons.relaxation import Relaxation
+from ase_kinoson.kinosons.side_by_side import on_all_cores
 
 __all__ = ["LinearSolution", "solve_linear"]
 
@@ -134,10 +136,15 @@ def solve_linear(
     def gradient(theta: Tensor, every: int = 1) -> Tensor:
         put(theta)
         total, n = torch.zeros_like(theta), theta.new_zeros(1)
-        for which, rows in used.chunks(every):
-            value = used.objective.loss(twin, which, rows) * len(rows)
+
+        def one(chunk: tuple[int, Tensor]) -> Tensor:
+            value = used.objective.loss(twin, *chunk) * len(chunk[1])
             found = torch.autograd.grad(value, variables, materialize_grads=True)
-            total += torch.cat([g.reshape(-1) for g in found]).cpu()
+            return torch.cat([g.reshape(-1) for g in found])
+
+        chunks = used.chunks(every)
+        for (_, rows), found in zip(chunks, on_all_cores(one, chunks), strict=True):
+            total += found.cpu()
             n += len(rows)
         if used.ranks.size > 1:
             total, n = used.ranks.sum(torch.cat([total, n])).split([len(total), 1])
@@ -167,7 +174,7 @@ def solve_linear(
     for candidate in ladder if len(kept) else []:
         put(start + size * unit * krylov.solve(candidate)[0])
         with torch.no_grad():
-            value = sum(float(kept.objective.loss(twin, w, rows)) * len(rows) for w, rows in kept.chunks())
+            value = sum(on_all_cores(lambda c: float(kept.objective.loss(twin, *c)) * len(c[1]), kept.chunks()))
             losses.append(float(kept.ranks.sum(torch.tensor(value, dtype=torch.float64))) / len(kept))
     chosen = ladder[int(np.argmin(losses))] if losses else ridge
     x, residual = krylov.solve(chosen)
@@ -356,7 +363,7 @@ class _Krylov:
     def _coordinates(self, shift: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         n = len(self.diagonal)
         matrix = np.diag(self.diagonal) + np.diag(self.beside[: n - 1], 1) + np.diag(self.beside[: n - 1], -1)
-        values, vectors = np.linalg.eigh(matrix)
+        values, vectors = eigh_tridiagonal(self.diagonal, self.beside[: n - 1], lapack_driver="stev")
         # directions without curvature carry no gradient either, up to rounding
         kept = values > 1e-13 * values.max(initial=0.0)
         return vectors[:, kept] @ (vectors[0, kept] / (values[kept] + shift)), matrix

@@ -19,6 +19,7 @@ from ase_kinoson.kinetics.rates import Rates
 from ase_kinoson.kinosons.ball import relaxed_displacements
 from ase_kinoson.kinosons.paths import InnerRates, Paths
 from ase_kinoson.kinosons.relaxation import Relaxation
+from ase_kinoson.kinosons.side_by_side import on_all_cores
 
 __all__ = ["Objective"]
 
@@ -174,9 +175,9 @@ class Objective:
     def evaluate(self, relaxation: Relaxation) -> tuple[float, dict[str, float]]:
         """Loss over all states, and Λ_q[y]/Λ_q[0] by name."""
         total = torch.zeros(1 + 2 * int((self.bare > 0).sum()), dtype=torch.float64)
-        for which, pool in enumerate(self.pools):
-            for rows in torch.arange(len(pool.codes)).split(CHUNK):
-                total += self.parts(relaxation, which, rows).double().cpu()
+        chunks = [(i, rows) for i, pool in enumerate(self.pools) for rows in torch.arange(len(pool.codes)).split(CHUNK)]
+        for found in on_all_cores(lambda chunk: self.parts(relaxation, *chunk), chunks):
+            total += found.double().cpu()
         total /= len(self)
         symbols = [relaxation.network.supercell.species[1:][a] for a in np.flatnonzero(self.bare > 0)]
         who = "vacancy" if relaxation.network.mechanism == "vacancy" else "carrier"

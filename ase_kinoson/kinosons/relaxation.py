@@ -19,10 +19,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from ase_kinoson.barriers.model_file import read_model, write_model
 from ase_kinoson.crystal.environment import CarrierEnvironment
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
@@ -36,8 +34,6 @@ from ase_kinoson.kinosons.paths import InnerRates, Paths
 
 __all__ = ["Relaxation"]
 
-FORMAT = "ase_kinoson.Relaxation"
-VERSION = 2
 MAX_LOOKAHEAD = 2
 CLOSURES = ("learned", "exact")
 FORMS = ("network", "paths", "clusters", "scaled-bias")
@@ -529,24 +525,9 @@ class Relaxation:
         path
             Without ending; ``.json`` and ``.safetensors`` are taken off.
         """
-        about = {
-            "format": FORMAT,
-            "version": VERSION,
-            "network": self.network.fingerprint,
-            "species": list(self.network.supercell.species),
-            "cutoff": self.environment.cutoff,
-            "form": self.form,
-            "hidden": getattr(self.field, "hidden", 0),
-            "n_blocks": getattr(self.field, "n_blocks", 0),
-            "lookahead": self.lookahead,
-            "closure": "exact" if self.closure is None else "learned",
-            "gates": 0 if self.closure is None else self.closure.hidden,
-            "temperature_K": self.rates.temperature_K if self.rates else None,
-            "attempt_frequency": self.rates.attempt_frequency if self.rates else None,
-            "scales": None if self.scales is None else self.scales.tolist(),
-            "report": self.report,
-        }
-        write_model(path, about, save({k: v.cpu().contiguous() for k, v in self.modules.state_dict().items()}))
+        from ase_kinoson.kinosons.relaxation_files import save_relaxation
+
+        save_relaxation(self, path)
 
     @classmethod
     def load(
@@ -570,50 +551,6 @@ class Relaxation:
         ModelError
             If a file is missing or damaged, or belongs to other jumps or species.
         """
-        about, data = read_model(path, FORMAT, VERSION)
-        tensors = load(data)
-        stem = Path(path)
-        if about["network"] != network.fingerprint or about["species"] != list(network.supercell.species):
-            raise ModelError(
-                f"the relaxation in {stem.name} was trained on other jumps or species ({about['species'][1:]}); "
-                "expected "
-                f"{list(network.supercell.species[1:])} on {network!r}; train one for this network"
-            )
-        rates = None
-        if about["lookahead"] > 0 or about.get("scales") is not None:
-            if model is None:
-                raise ModelError(
-                    f"the relaxation in {stem.name} looks {about['lookahead']} step ahead; expected the model "
-                    "whose rates it uses; "
-                    "pass model="
-                )
-            rates = Rates.of(
-                model,
-                network,
-                temperature_K=temperature_K or about["temperature_K"],
-                attempt_frequency=about["attempt_frequency"],
-            )
-        made = cls.create(
-            network,
-            rates=rates,
-            lookahead=about["lookahead"],
-            cutoff=about["cutoff"],
-            form=about["form"],
-            hidden=about["hidden"],
-            n_blocks=about["n_blocks"],
-            closure=about["closure"],
-            gates=about["gates"],
-        )
-        if any(t.dtype == torch.float64 for t in tensors.values()):
-            made = made.to(torch.float64)
-        try:
-            made.modules.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ModelError(
-                f"the weights in {stem.name} do not fit this supercell ({error}); expected those of its JSON file; "
-                "save it again"
-            ) from error
-        made.report = dict(about["report"])
-        if about.get("scales") is not None:
-            made.scales = np.array(about["scales"])
-        return made
+        from ase_kinoson.kinosons.relaxation_files import load_relaxation
+
+        return load_relaxation(path, network, model=model, temperature_K=temperature_K)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,9 +29,11 @@ from ase_kinoson.kinetics.sampling import MonteCarlo, sample_states
 from ase_kinoson.kinosons.deeper import deepen
 from ase_kinoson.kinosons.distributed import Columns, Ranks, SharedObjective, owners, share_out, summary
 from ase_kinoson.kinosons.field import EquivariantField
+from ase_kinoson.kinosons.field_memory import free_memory
 from ase_kinoson.kinosons.galerkin import solve_linear
 from ase_kinoson.kinosons.objective import Objective
 from ase_kinoson.kinosons.relaxation import Relaxation
+from ase_kinoson.kinosons.side_by_side import n_side_by_side, on_all_cores, threads_for_a_while
 from ase_kinoson.kinosons.verdict import check_temperature
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
@@ -41,6 +43,9 @@ _log = logging.getLogger(__name__)
 
 GATE_RATE = 1e-2
 """Step size of the factors of paths; the network's is an argument."""
+
+WORTH_A_THREAD = 4
+"""States of a batch; fewer cost more in what each thread does for itself."""
 
 REFRESH_SWEEPS = 10
 """Monte Carlo sweeps between the training states of two epochs."""
@@ -131,6 +136,8 @@ def train_relaxation(
         If the states are no equilibrium states of the model, or too few.
     ModelError
         If model, jumps and ``start`` do not belong together, or there is no such device.
+    KinosonError
+        If processes that train together are called with unlike arguments.
 
     Notes
     -----
@@ -138,8 +145,9 @@ def train_relaxation(
 
     In a process group of ``torch.distributed`` (:func:`~ase_kinoson.kinosons.distributed.join_processes`) every process
     calls this with the same arguments, has a share of the states, and returns the relaxation that one process alone
-    would return, to rounding; unlike arguments are an error. ``batch_size`` is that of all processes together. Monte Carlo states at the start and
-    :func:`~ase_kinoson.kinosons.deeper.deepen` at the end are computed by each process for itself.
+    would return, to rounding; unlike arguments are an error. ``batch_size`` is that of all processes together. Monte
+    Carlo states at the start and :func:`~ase_kinoson.kinosons.deeper.deepen` at the end are computed by each process
+    for itself.
     """
     ranks = Ranks.present()
     progress = progress and ranks.first
@@ -203,25 +211,28 @@ def train_relaxation(
     objective = share_out(ranks, relaxation, states[~held], owner)
     # each set in units of its own Λ[0], so that the ratio reported has no noise from other states
     check = share_out(ranks, relaxation, states[held], np.arange(held.sum()) % ranks.size)
-    run = _Run(relaxation, objective, check, batch_size, patience, rng, progress, ranks)
-    run.calibrate(ridge, untrained=start is None)
-    learns_paths = relaxation.closure is not None and relaxation.closure.hidden > 0
-    if learns_paths and closure_epochs:
-        trained = start is not None or not isinstance(relaxation.field, EquivariantField)
-        with _without_field(relaxation, not trained):
-            run.fit([(_closure(relaxation).parameters(), GATE_RATE)], closure_epochs, "training paths", best_of=trained)
-        if relaxation.form == "clusters":
-            run.calibrate(ridge, untrained=False)  # the gates have changed what is left to the clusters
-    run.note()
-    chain = None
-    if isinstance(relaxation.field, EquivariantField) and epochs:
-        groups = [(relaxation.field.parameters(), learning_rate)]
-        if relaxation.closure is not None:
-            groups.append((relaxation.closure.parameters(), 0.2 * GATE_RATE))
-        if refresh > 0 and not given and states.ensemble == "equilibrium":
-            chain = _Fresh(states[~held], relaxation, refresh, _stream(seed, 2), ranks, owner)
-        run.fit(groups, epochs, "training y", chain=chain)
-    run.finish()
+    with threads_for_a_while(place):
+        run = _Run(relaxation, objective, check, batch_size, patience, rng, progress, ranks)
+        run.calibrate(ridge, untrained=start is None)
+        learns_paths = relaxation.closure is not None and relaxation.closure.hidden > 0
+        if learns_paths and closure_epochs:
+            trained = start is not None or not isinstance(relaxation.field, EquivariantField)
+            with _without_field(relaxation, not trained):
+                run.fit(
+                    [(_closure(relaxation).parameters(), GATE_RATE)], closure_epochs, "training paths", best_of=trained
+                )
+            if relaxation.form == "clusters":
+                run.calibrate(ridge, untrained=False)  # the gates have changed what is left to the clusters
+        run.note()
+        chain = None
+        if isinstance(relaxation.field, EquivariantField) and epochs:
+            groups = [(relaxation.field.parameters(), learning_rate)]
+            if relaxation.closure is not None:
+                groups.append((relaxation.closure.parameters(), 0.2 * GATE_RATE))
+            if refresh > 0 and not given and states.ensemble == "equilibrium":
+                chain = _Fresh(states[~held], relaxation, refresh, _stream(seed, 2), ranks, owner)
+            run.fit(groups, epochs, "training y", chain=chain)
+        run.finish()
     relaxation = _on(relaxation, torch.device("cpu"))
     relaxation.report |= {
         "n_training_states": int((~held).sum()),
@@ -301,10 +312,11 @@ def fine_tune(
     held = _held_out(states, rng)
     objective = share_out(ranks, tuned, states[~held], owners(states[~held].groups, ranks), rates=rates)
     check = share_out(ranks, tuned, states[held], np.arange(held.sum()) % ranks.size, rates=rates)
-    run = _Run(tuned, objective, check, batch_size, None, rng, progress and ranks.first, ranks)
-    run.note()
-    run.fit([(tuned.parameters(), learning_rate)], epochs, "fine-tuning y")
-    run.finish()
+    with threads_for_a_while(place):
+        run = _Run(tuned, objective, check, batch_size, None, rng, progress and ranks.first, ranks)
+        run.note()
+        run.fit([(tuned.parameters(), learning_rate)], epochs, "fine-tuning y")
+        run.finish()
     tuned = _on(tuned, torch.device("cpu"))
     before = relaxation.report.get("training_keys", [])
     tuned.report |= {"training_keys": sorted({*before, *states.keys}), "fine_tuned_on": len(states)}
@@ -383,10 +395,7 @@ class _Run:
         waited = 0
         for epoch in range(epochs):
             for which, rows in objective.batches(self.batch_size, self.rng):
-                optimizer.zero_grad()
-                loss = objective.loss(self.relaxation, which, rows)
-                if loss.requires_grad:  # else this process has none of the states of the batch
-                    loss.backward()
+                self._differentiate(objective, which, rows, every)
                 self.ranks.sum_gradients(every)
                 torch.nn.utils.clip_grad_norm_(every, 1.0)
                 optimizer.step()
@@ -406,6 +415,25 @@ class _Run:
         for p, values in zip(every, best, strict=True):
             p.data = values
 
+    def _differentiate(
+        self, objective: Objective | SharedObjective, which: int, rows: torch.Tensor, every: list[nn.Parameter]
+    ) -> None:
+        """Set the gradients of a batch; each core has its own part of the states."""
+
+        def one(part: torch.Tensor) -> Sequence[torch.Tensor | None]:
+            loss = objective.loss(self.relaxation, which, part)
+            if not loss.requires_grad:  # this process has none of these states
+                return [None] * len(every)
+            return torch.autograd.grad(loss * (len(part) / len(rows)), every, allow_unused=True)
+
+        for p in every:
+            p.grad = None
+        size = max(-(-len(rows) // n_side_by_side()), WORTH_A_THREAD)
+        for found in on_all_cores(one, rows.split(size)):
+            for p, g in zip(every, found, strict=True):
+                if g is not None:
+                    p.grad = g if p.grad is None else p.grad + g
+
     def finish(self) -> None:
         """Put the best weights back and write the report."""
         self.relaxation.modules.load_state_dict(self.weights)
@@ -416,6 +444,7 @@ class _Run:
             "bound_ratios": ratios,
             "history": self.history,
         }
+        free_memory()
         _log.info("relaxation: validation bound ratio %.4f -> %.4f", self.untrained, self.best)
 
 
@@ -510,7 +539,9 @@ def _without_field(relaxation: Relaxation, when: bool = True) -> Iterator[None]:
 
 def _fingerprint(relaxation: Relaxation | None) -> float | None:
     """One number that tells weights apart."""
-    return None if relaxation is None else float(sum(p.detach().double().square().sum() for p in relaxation.parameters()))
+    if relaxation is None:
+        return None
+    return float(sum(p.detach().double().square().sum() for p in relaxation.parameters()))
 
 
 def _closure(relaxation: Relaxation) -> nn.Module:

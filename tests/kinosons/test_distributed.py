@@ -67,6 +67,34 @@ def test_two_processes_train_what_one_does(together, name):
         assert differ(together[0]["no weights"], alone) > 1e-3
 
 
+def test_unlike_arguments_are_refused_by_all(together):
+    first, second = (found["unlike"] for found in together)
+    assert first == second
+    seed, states, rates, rounding = first
+    assert seed.startswith("found seed=0 in process 0 and 1 in process 1; expected")
+    assert states.startswith("found n_states=60 in process 0 and 61 in process 1")
+    assert rates.startswith("found rates of the first state=")
+    assert rounding == ""
+
+
+def test_processes_that_cannot_meet_are_named(monkeypatch):
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with (
+        pytest.raises(ak.KinosonError, match=r"found RANK=0 of 2 processes.*MASTER_ADDR.*start them by torchrun"),
+        distributed.join_processes(),
+    ):
+        pass
+    monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
+    with pytest.raises(ak.KinosonError, match=r"without torch\.distributed"), distributed.join_processes():
+        pass
+    monkeypatch.setenv("WORLD_SIZE", "1")  # a cluster sets it for single processes too
+    with distributed.join_processes() as ranks:
+        assert ranks == Ranks(0, 1)
+
+
 def test_groups_are_shared_out_whole():
     groups = np.repeat([4, 9, 1, 7, 8], [10, 1, 3, 6, 2])
     who = owners(groups, Ranks(0, 2))

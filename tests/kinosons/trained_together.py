@@ -89,6 +89,24 @@ def own_mean(self: SharedObjective, relaxation: ak.Relaxation, which: int, rows:
     return self.local.parts(relaxation, pool, here).mean() / len(here) / self.ranks.size
 
 
+def refusals(rank: int) -> list[str]:
+    """What is said where the two processes are asked for unlike things; nothing where they differ by rounding."""
+    cell, jumps = tiny_cell({"Ag": 4, "Cu": 4})
+    said = []
+    for options, gas in (
+        ({"seed": rank}, GAS),
+        ({"n_states": 60 + rank}, GAS),
+        ({}, ak.SpeciesRates({"Ag": 0.1, "Cu": 1.0 + rank})),
+        ({}, ak.SpeciesRates({"Ag": 0.1, "Cu": 1.0 + 1e-12 * rank})),
+    ):
+        try:
+            ak.train_relaxation(cell, jumps, gas, **{"n_states": 60, "form": "paths", "gates": 0, "seed": 1} | options)
+            said.append("")
+        except ak.KinosonError as error:
+            said.append(str(error))
+    return said
+
+
 def main(folder: Path, rank: int) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=(folder / "meet").as_uri(), rank=rank, world_size=2)
@@ -100,6 +118,8 @@ def main(folder: Path, rank: int) -> None:
         found["no sum"] = outcome(network_and_gates())
         Ranks.sum_gradients, SharedObjective.loss = right[0], own_mean
         found["no weights"] = outcome(network_and_gates())
+        Ranks.sum_gradients, SharedObjective.loss = right
+        found["unlike"] = refusals(rank)
     torch.distributed.destroy_process_group()
     torch.save(found, folder / f"found-{rank}.pt")
 

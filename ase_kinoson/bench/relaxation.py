@@ -19,6 +19,8 @@ from ase_kinoson.kinosons.field import EquivariantField
 from ase_kinoson.kinosons.functional import jump_terms
 from ase_kinoson.kinosons.objective import Objective
 from ase_kinoson.kinosons.relaxation import Relaxation
+from ase_kinoson.kinosons.side_by_side import threads_for_a_while
+from ase_kinoson.kinosons.training import set_gradients
 from ase_kinoson.kinosons.twofold import Twofold
 
 __all__ = [
@@ -134,18 +136,14 @@ def training_step(network: JumpNetwork, closure: str, n_states: int, *, device: 
     if closure == "learned":
         objective.calibrate(relaxation)
     rows = torch.arange(n_states, device=device)
-
-    def step() -> None:
-        relaxation.modules.zero_grad()
-        objective.loss(relaxation, 0, rows).backward()
-
-    return step
+    learning = list(relaxation.parameters())
+    return partial(set_gradients, learning, relaxation, objective, 0, rows)
 
 
 def look_ahead_row(quick: bool) -> Row:
     """A step of training with one jump of look-ahead: all 12 jumps, 145 distinct states each."""
     network = five_species(4)
-    n = 16 if quick else 32
+    n = 32 if quick else 64
     kind = CarrierEnvironment.build(network).classes[0]
     layers = operations_in_blocks(kind, len(network.supercell.species) - 2, 24, sums=False)
     figures: list[Figure] = []
@@ -154,7 +152,8 @@ def look_ahead_row(quick: bool) -> Row:
 
         for threads in sorted({1, two_threads()}):
             torch.set_num_threads(threads)
-            found = in_turns({"step": step, "product": square_product()})
+            with threads_for_a_while(torch.device("cpu")):
+                found = in_turns({"step": step, "product": square_product()})
             target = Target(400.0) if threads == 2 else None
             name = f"training step, {closure} closure"
             figure = rate(name, found["step"], n, "samples/s", threads=threads, target=target)

@@ -47,6 +47,9 @@ GATE_RATE = 1e-2
 WORTH_A_THREAD = 4
 """States of a batch; fewer cost more in what each thread does for itself."""
 
+PART = 32
+"""States of a batch that one core takes at a time: more do not stay in its cache."""
+
 REFRESH_SWEEPS = 10
 """Monte Carlo sweeps between the training states of two epochs."""
 
@@ -395,7 +398,7 @@ class _Run:
         waited = 0
         for epoch in range(epochs):
             for which, rows in objective.batches(self.batch_size, self.rng):
-                self._differentiate(objective, which, rows, every)
+                set_gradients(every, self.relaxation, objective, which, rows)
                 self.ranks.sum_gradients(every)
                 torch.nn.utils.clip_grad_norm_(every, 1.0)
                 optimizer.step()
@@ -415,25 +418,6 @@ class _Run:
         for p, values in zip(every, best, strict=True):
             p.data = values
 
-    def _differentiate(
-        self, objective: Objective | SharedObjective, which: int, rows: torch.Tensor, every: list[nn.Parameter]
-    ) -> None:
-        """Set the gradients of a batch; each core has its own part of the states."""
-
-        def one(part: torch.Tensor) -> Sequence[torch.Tensor | None]:
-            loss = objective.loss(self.relaxation, which, part)
-            if not loss.requires_grad:  # this process has none of these states
-                return [None] * len(every)
-            return torch.autograd.grad(loss * (len(part) / len(rows)), every, allow_unused=True)
-
-        for p in every:
-            p.grad = None
-        size = max(-(-len(rows) // n_side_by_side()), WORTH_A_THREAD)
-        for found in on_all_cores(one, rows.split(size)):
-            for p, g in zip(every, found, strict=True):
-                if g is not None:
-                    p.grad = g if p.grad is None else p.grad + g
-
     def finish(self) -> None:
         """Put the best weights back and write the report."""
         self.relaxation.modules.load_state_dict(self.weights)
@@ -446,6 +430,42 @@ class _Run:
         }
         free_memory()
         _log.info("relaxation: validation bound ratio %.4f -> %.4f", self.untrained, self.best)
+
+
+def set_gradients(
+    parameters: Sequence[nn.Parameter],
+    relaxation: Relaxation,
+    objective: Objective | SharedObjective,
+    which: int,
+    rows: torch.Tensor,
+) -> None:
+    """Set the gradients of the loss of a batch; each core takes parts of its states.
+
+    Parameters
+    ----------
+    parameters
+        What learns.
+    relaxation
+        The relaxation that they belong to.
+    objective
+        Λ of the training states.
+    which, rows
+        A batch of :meth:`Objective.batches`.
+    """
+
+    def one(part: torch.Tensor) -> Sequence[torch.Tensor | None]:
+        loss = objective.loss(relaxation, which, part)
+        if not loss.requires_grad:  # this process has none of these states
+            return [None] * len(parameters)
+        return torch.autograd.grad(loss * (len(part) / len(rows)), parameters, allow_unused=True)
+
+    for p in parameters:
+        p.grad = None
+    size = min(max(-(-len(rows) // n_side_by_side()), WORTH_A_THREAD), PART)
+    for found in on_all_cores(one, rows.split(size)):
+        for p, g in zip(parameters, found, strict=True):
+            if g is not None:
+                p.grad = g if p.grad is None else p.grad + g
 
 
 class _Fresh:

@@ -111,22 +111,29 @@ def machine_line(machine: Mapping[str, Any]) -> str:
 
 def markdown(found: Mapping[str, Any]) -> Iterator[str]:
     """A table of what :func:`as_json` gave, and the machine below it."""
-    yield "| row | figure | threads | median | spread | target | limit, share reached | peer, ratio |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "| what | median (spread) | target | limit, share reached; peer, ratio |"
+    yield "|---|---|---|---|"
     for one in found["rows"]:
         row = Row.from_dict(one)
         if not row.figures:
             why = f"no figures: {row.error}" if row.error else " ".join(row.notes)
-            yield f"| `{row.name}` | {why} | | | | | | |"
+            yield f"| `{row.name}` | {why} | | |"
         for n, figure in enumerate(row.figures):
             c = cells(figure)
-            limit = "" if figure.limit is None else f"{c[6]}, {c[7]}"
-            peer = ""
+            against = [] if figure.limit is None else [f"{c[6]}, {c[7]}"]
             if figure.peer is not None:
-                peer = c[8] if figure.peer.value is None else f"{c[8]}, {c[9]}"
-            name = f"`{row.name}`" if n == 0 else ""
+                against.append(c[8] if figure.peer.value is None else f"{c[8]}, {c[9]}")
+            # narrow enough for a page: few columns, and the name of the row before its first figure
+            name = (f"`{row.name}` " if n == 0 else "") + c[0]
+            threads = "" if figure.threads == 1 else f", {figure.threads} threads"
+            between = "" if c[3] == "-" else f" ({c[3]})"
             target = "" if figure.target is None else c[5]
-            between = "" if c[3] == "-" else c[3]
-            yield f"| {name} | {c[0]} | {c[1]} | {c[2]} {c[4]} | {between} | {target} | {limit} | {peer} |"
+            yield f"| {name}{threads} | {c[2]} {c[4]}{between} | {target} | {'; '.join(against)} |"
+    yield ""
+    yield "What limits each row now:"
+    yield ""
+    for row in map(Row.from_dict, found["rows"]):
+        if row.figures and row.limited_by:
+            yield f"- `{row.name}`: {row.limited_by}"
     yield ""
     yield f"Measured on {machine_line(found['machine'])}."

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["read_npz"]
+__all__ = ["DAMAGED", "read_npz"]
+
+DAMAGED = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,  # an encrypted file; NotImplementedError, an unknown compression, is one
+    OverflowError,
+    MemoryError,  # a damaged length
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading a file raises that is damaged or something else."""
 
 
 def read_npz(path: str | Path) -> dict[str, NDArray]:

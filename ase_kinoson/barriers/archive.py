@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,28 +20,13 @@ from ase_kinoson.barriers.reference import Barriers, same_lattice
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.errors import BarrierError
-from ase_kinoson.npz import read_npz
+from ase_kinoson.npz import DAMAGED, read_npz
 
 __all__ = ["load_barriers", "save_barriers"]
 
 FORMAT = "ase_kinoson barriers"
 VERSION = 1
 DIGITS = 6
-
-_NO_ARCHIVE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    RuntimeError,  # an encrypted file; NotImplementedError, an unknown compression, is one
-    OverflowError,
-    MemoryError,  # a damaged length
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What reading a file raises that is damaged or something else."""
 
 
 def save_barriers(
@@ -222,7 +205,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         version, _ = head["version"], dict(head["sets"])
     except FileNotFoundError:
         raise BarrierError(f"found no file {path}; expected an archive of barriers; check the path") from None
-    except _NO_ARCHIVE as error:
+    except DAMAGED as error:
         raise BarrierError(
             f"{path} is no archive of barriers ({type(error).__name__}: {error}); expected a file of save_barriers; "
             "copy it again"

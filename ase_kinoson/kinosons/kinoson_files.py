@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +15,7 @@ from ase_kinoson.kinosons.group_sums import MAX_GROUPS, GroupSums
 from ase_kinoson.kinosons.jump_classes import Histogram
 from ase_kinoson.kinosons.statistics import rows_of_sums
 from ase_kinoson.kinosons.table import KinosonTable
-from ase_kinoson.npz import read_npz
+from ase_kinoson.npz import DAMAGED, read_npz
 
 __all__ = ["kinoson_histogram", "read_kinosons"]
 
@@ -90,16 +88,7 @@ def read_kinosons(folder: str | Path) -> Iterator[KinosonTable]:
         try:
             columns = read_npz(file)
             columns["weight"] = columns["weight"] / weight
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            EOFError,
-            NotImplementedError,
-            BadZipFile,
-            zlib.error,
-        ) as error:
+        except DAMAGED as error:
             raise KinosonError(f"{file} is damaged ({error}); expected a whole file; evaluate again") from error
         yield KinosonTable(columns, units)
 

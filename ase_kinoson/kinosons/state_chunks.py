@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -16,7 +14,7 @@ from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.errors import StatesError
 from ase_kinoson.kinetics.sampling import sample_states
-from ase_kinoson.npz import read_npz
+from ase_kinoson.npz import DAMAGED, read_npz
 
 __all__ = ["Chunk", "read_states", "sample_chunks", "split_states", "with_total", "write_states"]
 
@@ -190,15 +188,6 @@ def read_states(folder: str | Path, cell: Supercell) -> Iterator[tuple[States, f
             total = float(about["total"])
         except StatesError:
             raise
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            EOFError,
-            NotImplementedError,
-            BadZipFile,
-            zlib.error,
-        ) as error:
+        except DAMAGED as error:
             raise StatesError(f"{file} is no whole chunk of states ({error}); expected one; write it again") from error
         yield states, total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -21,10 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from zipfile import BadZipFile
 
-import numpy as np
-
 from ase_kinoson.errors import KinosonError, KinosonWarning
-from ase_kinoson.npz import read_npz
+from ase_kinoson.npz import DAMAGED, read_sealed, write_npz
+from ase_kinoson.seals import newer, read_json_file, seal, unsealed
+from ase_kinoson.whole_files import replace_file
 
 if TYPE_CHECKING:
     from ase_kinoson.barriers.reference import Barriers
@@ -49,6 +50,9 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
+STAGE = "ase_kinoson.stage"
+_ATTEMPTS, _PAUSE_S = 10, 0.3
+"""To read what another process is just writing."""
 
 
 def fingerprint(*parts: Any) -> str:
@@ -57,28 +61,26 @@ def fingerprint(*parts: Any) -> str:
 
 
 @contextlib.contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; on success it replaces ``path`` in one step."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def recorded_warnings() -> Iterator[list[str]]:
-    """Collect the texts of our own warnings; others pass."""
-    texts: list[str] = []
+def recorded_warnings() -> Iterator[list[KinosonWarning]]:
+    """Collect our own warnings; others pass."""
+    told: list[KinosonWarning] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", KinosonWarning)
-        yield texts
+        yield told
     for w in caught:
-        if issubclass(w.category, KinosonWarning):
-            texts.append(str(w.message))
+        if isinstance(w.message, KinosonWarning):
+            told.append(w.message)
         else:
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+
+
+class _OtherFileError(KinosonError):
+    """A file is not that of its stamp."""
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @dataclass
@@ -95,7 +97,7 @@ class Stages:
         Called with the title of every stage that has to be computed.
     wall_s : dict of str to float
         Time that each stage took when it was computed, s.
-    warnings : dict of str to list of str
+    warnings : dict of str to list of KinosonWarning
         What each stage warned of.
     resumed : list of str
         Stages that were loaded instead of computed.
@@ -104,8 +106,10 @@ class Stages:
     folder: Path
     on_start: Callable[[str], None] = lambda title: None
     wall_s: dict[str, float] = field(default_factory=dict)
-    warnings: dict[str, list[str]] = field(default_factory=dict)
+    warnings: dict[str, list[KinosonWarning]] = field(default_factory=dict)
     resumed: list[str] = field(default_factory=list)
+    _seen: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    """What the stamps of this run's stages say: another process may take one away to write the same stage again."""
 
     def stamp(self, name: str) -> Path:
         """File that says that a stage is finished."""
@@ -113,10 +117,26 @@ class Stages:
 
     def is_done(self, name: str, key: str) -> bool:
         """Whether the stage was finished with the same upstream."""
-        try:
-            return json.loads(self.stamp(name).read_text())["fingerprint"] == key
-        except (OSError, ValueError, KeyError, TypeError):
+        about = self._about(name)
+        if about is None or about["fingerprint"] != key:
             return False
+        self._seen[name] = about
+        return True
+
+    def _about(self, name: str) -> dict[str, Any] | None:
+        """What the stamp of a stage says; None if there is none, or no whole one."""
+        try:
+            about = read_json_file(self.stamp(name))
+            if unsealed(about):
+                return None
+            return {
+                "fingerprint": str(about["fingerprint"]),
+                "wall_s": float(about["wall_s"]),
+                "warnings": [KinosonWarning.from_dict(w) for w in about["warnings"]],
+                "sha256": dict(about.get("sha256", {})),
+            }
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def run(
         self,
@@ -141,18 +161,35 @@ class Stages:
         compute, save, load
             Do the work, write the output, read it back. What is returned has always been read back, so that a
             resumed run sees the very same numbers.
+
+        Raises
+        ------
+        KinosonError
+            If the stage is to be computed and nothing can be written; and as :meth:`read`.
         """
         if self.is_done(name, key):
             self.resumed.append(name)
             return self.read(name, load)
+        self._check_writable(name)
         self.on_start(title)
         started = time.perf_counter()
-        with recorded_warnings() as texts:
+        with recorded_warnings() as told:
             result = compute()
-        self.begin(name)
-        save(result)
-        self.finish(name, key, time.perf_counter() - started, texts)
+        if not self.is_done(name, key):  # else another process was faster, with the same numbers
+            self.begin(name)
+            save(result)
+            self.finish(name, key, time.perf_counter() - started, told)
         return self.read(name, load)
+
+    def _check_writable(self, name: str) -> None:
+        """Refuse to compute for weeks what cannot be kept."""
+        folder = self.stamp(name).parent
+        folder = folder if folder.is_dir() else self.folder
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise KinosonError(
+                f"found no permission to write in {folder}; expected it, as the stage {name!r} is to be computed; give "
+                "it, or copy the folder and name the copy with --out"
+            )
 
     def begin(self, name: str) -> None:
         """Forget a stage whose output is about to be written."""
@@ -160,32 +197,67 @@ class Stages:
         self.stamp(name).unlink(missing_ok=True)
 
     def read(self, name: str, load: Callable[[], T]) -> T:
-        """Read the output of a finished stage.
+        """Read the output of a finished stage, also while another process writes the same once more.
 
         Raises
         ------
         KinosonError
-            If it is damaged; says which stamp to delete to have it computed again.
+            If it is damaged, which says the stamp to delete to have it computed again; or if another process has
+            computed it with other settings meanwhile.
         """
-        stamp = self.stamp(name)
-        about = json.loads(stamp.read_text())
-        self.wall_s[name] = float(about["wall_s"])
+        stamp, own = self.stamp(name), self._seen.get(name)
+        about = own or self._about(name)
+        if about is None:
+            raise KinosonError(f"found no whole stamp {stamp}; expected one of a finished stage; run again")
+        self.wall_s[name] = about["wall_s"]
         self.warnings[name] = list(about["warnings"])
-        try:
-            return load()
-        except (KinosonError, OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            kind = type(error) if isinstance(error, KinosonError) else KinosonError
-            text = str(error) or type(error).__name__
-            raise kind(f"{text}; or delete {stamp} and run again to have this stage computed again") from error
+        for attempt in range(_ATTEMPTS):
+            try:
+                result = load()
+                self._check_files(name)
+            except (KinosonError, OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+                # files of one stage are written in turn, and then its stamp
+                changing = self._about(name) is None or isinstance(error, _OtherFileError)
+                if changing and attempt + 1 < _ATTEMPTS:
+                    time.sleep(_PAUSE_S)
+                    continue
+                own_kind = isinstance(error, KinosonError) and not isinstance(error, _OtherFileError)
+                kind = type(error) if own_kind else KinosonError
+                text = str(error) or type(error).__name__
+                raise kind(f"{text}; or delete {stamp} and run again to have this stage computed again") from error
+            break
+        now = self._about(name)
+        if own is not None and now is not None and now["fingerprint"] != own["fingerprint"]:
+            raise KinosonError(
+                f"another process has computed the stage {name!r} in {self.folder} with other settings meanwhile; "
+                "expected one study per folder; give each its own with --out, and run again"
+            )
+        return result
 
-    def finish(self, name: str, key: str, wall_s: float, texts: list[str]) -> None:
+    def _files(self, name: str) -> list[Path]:
+        """Files of one stage alone; models, which carry digests of their own, are those of several."""
+        folder = self.stamp(name).parent
+        return sorted(p for p in folder.iterdir() if p.name.startswith(f"{name}.") and p.suffix != ".stamp")
+
+    def _check_files(self, name: str) -> None:
+        """Compare them with the stamp: text files carry no digests."""
+        about = self._about(name)
+        if about is None:
+            return
+        for file in self._files(name):
+            if about["sha256"].get(f"stages/{file.name}", found := _digest(file)) != found:
+                raise _OtherFileError(f"{file} is not the file that was written; expected it unchanged; restore it")
+
+    def finish(self, name: str, key: str, wall_s: float, told: list[KinosonWarning]) -> None:
         """Write the stamp of a stage whose output is complete."""
-        texts = list(dict.fromkeys(texts))
-        about = {"fingerprint": key, "wall_s": round(wall_s, 3), "warnings": texts}
+        told = list(dict.fromkeys(told))
+        about = {"fingerprint": key, "wall_s": round(wall_s, 3), "warnings": [w.as_dict() for w in told]}
+        about["sha256"] = {f"stages/{file.name}": _digest(file) for file in self._files(name)}
         with replace_file(self.stamp(name)) as temporary:
-            temporary.write_text(json.dumps(about, indent=1))
-        for text in texts:
-            _log.warning("%s: %s", name, text)
+            temporary.write_text(json.dumps(seal(about), indent=1))
+        self._seen[name] = {**about, "warnings": told}
+        for warning in told:
+            _log.warning("%s: %s", name, warning)
 
 
 # -- worker processes ----------------------------------------------------------------------------------------
@@ -305,6 +377,24 @@ def save_barriers(path: Path, barriers: Barriers) -> None:
     _save_arrays(path, about, {name: array for name, array in arrays.items() if array is not None})
 
 
+def _complete(load: Callable[..., T]) -> Callable[..., T]:
+    """Whatever a reader raises of a file that is whole and holds something else becomes one sentence."""
+
+    @functools.wraps(load)
+    def read(path: Path, *args: Any) -> T:
+        try:
+            return load(path, *args)
+        except KinosonError:
+            raise
+        except DAMAGED as error:
+            raise KinosonError(
+                f"{path} is incomplete ({type(error).__name__}: {error}); expected a stage of this study; restore it"
+            ) from error
+
+    return read
+
+
+@_complete
 def load_barriers(path: Path, states: States, jumps: JumpNetwork) -> Barriers:
     """Read reference barriers of states."""
     from ase_kinoson.barriers.reference import Barriers
@@ -339,10 +429,12 @@ def save_correction(path: Path, corrected: CorrectedTransport) -> None:
         "apart": {name: list(pair) for name, pair in ladder.apart.items()},
         "looseness": {name: q.as_dict() for name, q in diagnosis.looseness.items()},
         "surrogate": {name: q.as_dict() for name, q in diagnosis.surrogate.items()},
+        "warnings": [w.as_dict() for w in corrected.warnings],
     }
     _save_arrays(path, about, {name: array for name, array in arrays.items() if array is not None})
 
 
+@_complete
 def load_correction(path: Path, result: Transport) -> CorrectedTransport:
     """Read what :func:`save_correction` wrote of the correction of a result."""
     from ase_kinoson.kinosons.coefficients import Averages, coefficients
@@ -381,18 +473,28 @@ def load_correction(path: Path, result: Transport) -> CorrectedTransport:
         temperature_K=result.temperature_K,
         vacancy_fraction=result.given_fraction,
     )
+    if "warnings" in about:
+        kept["warnings"] = tuple(KinosonWarning.from_dict(w) for w in about["warnings"])
     return CorrectedTransport(**{**kept, **derived, "settings": about["settings"]}, ladder=ladder, diagnosis=diagnosis)
 
 
 def _save_arrays(path: Path, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(path) as temporary:
-        np.savez_compressed(temporary, about=np.array(json.dumps(about, default=str)), **arrays)
+        head = {"format": STAGE, "version": 1, **json.loads(json.dumps(about, default=str))}
+        write_npz(temporary, head, arrays, compress=True)
+
+
+def _wrong_layout(about: Mapping[str, Any]) -> str:
+    """The first files named neither format nor version."""
+    version = about.get("version", 1)
+    if version == 1 and about.get("format", STAGE) == STAGE:
+        return ""
+    return newer(version, 1, about) or f"it holds {str(about.get('format'))[:60]!r}, version {str(version)[:20]}"
 
 
 def _load_arrays(path: Path, what: str) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        data = read_npz(path)
-        return json.loads(str(data.pop("about"))), data
+        return read_sealed(path, layout=_wrong_layout)
     except Exception as error:
         raise KinosonError(f"cannot read {path} ({error}); expected {what} of this study; restore the file") from error

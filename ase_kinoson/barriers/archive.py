@@ -6,10 +6,7 @@ barriers follow from them, so that forward minus reverse barriers stay the energ
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,9 @@ from ase_kinoson.barriers.reference import Barriers, same_lattice
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.errors import BarrierError
-from ase_kinoson.npz import DAMAGED, read_npz
+from ase_kinoson.npz import DAMAGED, read_sealed, write_npz
+from ase_kinoson.seals import newer, package_version
+from ase_kinoson.whole_files import replace_file
 
 __all__ = ["load_barriers", "save_barriers"]
 
@@ -56,6 +55,7 @@ def save_barriers(
         "format": FORMAT,
         "version": VERSION,
         "alloy": alloy_to_dict(first.states.supercell.alloy),
+        "written_by": package_version(),
         "matrix": np.asarray(first.states.supercell.matrix).tolist(),
         "jumps": network_to_rows(first.network),
         "species": list(first.states.supercell.species),
@@ -103,18 +103,14 @@ def save_barriers(
             if values is not None:
                 arrays[f"{name}/{key}"] = values
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.npz")
     try:
-        np.savez_compressed(temporary, head=np.array(json.dumps(head)), **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, path)
+        with replace_file(path) as temporary, open(temporary, "wb") as file:  # savez would add a suffix to a name
+            write_npz(file, head, arrays, compress=True, name="head")
     except OSError as error:
         raise BarrierError(
             f"{path} cannot be written ({error}); expected an existing folder that is writable; create it or correct "
             "the path"
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def load_barriers(path: str | Path, name: str | None = None) -> Barriers:
@@ -187,7 +183,7 @@ def load_barriers(path: str | Path, name: str | None = None) -> Barriers:
                     wall_s=own.get("wall_s"),
                 )
             )
-    except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
+    except DAMAGED as error:
         raise BarrierError(
             f"{path} is damaged ({type(error).__name__}: {error}); expected a complete archive of barriers; copy it "
             "again"
@@ -198,11 +194,8 @@ def load_barriers(path: str | Path, name: str | None = None) -> Barriers:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Head and arrays of an archive."""
     try:
-        data = read_npz(path)
-        head = json.loads(str(data.pop("head")))
-        if head["format"] != FORMAT:
-            raise ValueError(f"format {head['format']!r}")
-        version, _ = head["version"], dict(head["sets"])
+        head, data = read_sealed(path, name="head", layout=_wrong_layout)
+        dict(head["sets"])
     except FileNotFoundError:
         raise BarrierError(f"found no file {path}; expected an archive of barriers; check the path") from None
     except DAMAGED as error:
@@ -210,8 +203,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             f"{path} is no archive of barriers ({type(error).__name__}: {error}); expected a file of save_barriers; "
             "copy it again"
         ) from error
-    if version != VERSION:
-        raise BarrierError(
-            f"{path} has version {version}; expected {VERSION}; install the version of ase_kinoson that wrote it"
-        )
     return head, data
+
+
+def _wrong_layout(head: Mapping[str, Any]) -> str:
+    if head["format"] != FORMAT:
+        return f"format {str(head['format'])[:60]!r}"
+    version = head["version"]
+    if version == VERSION:
+        return ""
+    return newer(version, VERSION, head) or f"has version {version!r} of its layout; expected {VERSION}"

@@ -13,13 +13,16 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ase.db
 
-from ase_kinoson.errors import StoreError
+from ase_kinoson.barriers.row_digest import decode_plain
+from ase_kinoson.errors import KinosonError, StoreError
+from ase_kinoson.seals import parse_json
 
 __all__ = ["SharedDatabase"]
 
@@ -32,6 +35,47 @@ _LOCK = 0x6B696E6F
 """Number of the advisory lock."""
 _PASSING = ("OperationalError", "InterfaceError", "AdminShutdown", "CannotConnectNow", "DeadlockDetected")
 """Errors of a server that go away when one waits."""
+
+
+@cache
+def _tables() -> dict[str, list[str]]:
+    """Tables that this version of ``ase.db`` makes, and their columns."""
+    from ase.db.sqlite import init_statements
+
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for statement in init_statements:
+            connection.execute(statement)
+        names = [str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")]
+        return {name: _columns(connection, name) for name in names}
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    return [str(row[1]) for row in connection.execute(f"PRAGMA table_info({table})")]
+
+
+def strange_content(connection: sqlite3.Connection) -> str:
+    """Say what a database holds that ``ase.db`` has not made; empty if nothing.
+
+    Views and triggers would be run, and further tables be read, by whoever opens it.
+
+    Parameters
+    ----------
+    connection
+        To an SQLite database.
+    """
+    for kind, name, table in connection.execute("SELECT type, name, tbl_name FROM sqlite_master"):
+        if str(name).startswith("sqlite_stat"):  # of 'ase db --analyse'; nobody else may use such names
+            continue
+        if kind not in ("table", "index") or table not in _tables():
+            return f"the {kind} {str(name)[:40]!r}"
+    for table, columns in _tables().items():
+        if _columns(connection, table) != columns:
+            return f"other columns in the table {table!r}"
+    names = [str(row[0]) for row in connection.execute("SELECT name FROM information")]
+    if sorted(names) not in (["metadata", "version"], ["version"]):
+        return f"the information {sorted(set(names) - {'metadata', 'version'})[:3]}"
+    version = str(connection.execute("SELECT value FROM information WHERE name='version'").fetchone()[0])
+    return "" if version.isdecimal() and len(version) < 9 else f"the version {version[:20]!r}"
 
 
 class SharedDatabase:
@@ -70,6 +114,7 @@ class SharedDatabase:
                 self._db = ase.db.connect(self.path)
             else:
                 self._db = ase.db.connect(self.path, type="db", use_lock_file=False, serial=True)
+                self._db.decode = decode_plain  # ase.db's own builds any object that a row names
         except Exception as error:
             raise StoreError(
                 f"cannot connect to the store {self.name!r} ({error}); expected a file path or a database URL known "
@@ -92,10 +137,16 @@ class SharedDatabase:
         try:
             tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")]
             answer = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+            strange = strange_content(connection) if answer == "ok" and "systems" in tables else ""
         finally:
             connection.close()
         if answer != "ok":
             raise sqlite3.DatabaseError(answer.splitlines()[0])
+        if tables and "systems" in tables and strange:
+            raise StoreError(
+                f"{self.name!r} holds {strange}, which no barrier store has; expected the tables of ase.db alone; "
+                "choose another file"
+            )
         if tables and "systems" not in tables:
             raise StoreError(
                 f"{self.name!r} is a database of something else (tables {tables[:4]}); expected a barrier store or no "
@@ -170,7 +221,9 @@ class SharedDatabase:
     def _known(error: Exception) -> bool:
         if type(error).__module__.split(".")[0] in ("psycopg2", "pymysql"):
             return True
-        return isinstance(error, sqlite3.DatabaseError | json.JSONDecodeError | OSError | UnicodeDecodeError)
+        return isinstance(error, sqlite3.DatabaseError | ValueError | OSError | UnicodeDecodeError) and not isinstance(
+            error, KinosonError
+        )
 
     @staticmethod
     def _passes(error: Exception) -> bool:
@@ -235,4 +288,9 @@ class SharedDatabase:
         cursor = db.connection.cursor()
         cursor.execute("SELECT value FROM information WHERE name='metadata'")
         row = cursor.fetchone()
-        return json.loads(row[0]) if row else {}
+        if not row:
+            return {}
+        found = parse_json(row[0])
+        if not isinstance(found, dict):
+            raise sqlite3.DatabaseError("its metadata are no mapping")
+        return found

@@ -12,10 +12,13 @@ from ase_kinoson.barriers.hop import SaddleSettings
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.supercell import Supercell
 
-__all__ = ["FORMAT", "Fingerprint"]
+__all__ = ["FORMAT", "OLDER", "Fingerprint"]
 
 FORMAT = 2
 """Version of the schema: 1 had no names of rows, so that two processes could write the same one."""
+
+OLDER = (1,)
+"""Versions that ``ase-kinoson upgrade`` brings to this one."""
 
 _NAMES = {"supercell": "supercell or composition", "network": "jump network", "calculator": "calculator"}
 _NO_MATTER = ("time_limit_s", "max_calls")

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from safetensors.numpy import load as load_tensors
 
+from ase_kinoson.barriers.migrations import NoMigrationError, migrate
 from ase_kinoson.crystal.alloy import Alloy, Sublattice
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.crystal.symmetry import PairOrbits
 from ase_kinoson.errors import ModelError
+from ase_kinoson.seals import newer, package_version, read_json_file, seal, unsealed
+from ase_kinoson.whole_files import replace_file
 
 __all__ = [
     "alloy_from_dict",
@@ -27,9 +30,18 @@ __all__ = [
     "on_lattice",
     "order_of_jumps",
     "read_model",
+    "read_tensors",
+    "refuse_gigantic",
     "same_lattice",
     "write_model",
 ]
+
+MAX_SITES = 2_000_000
+MAX_NEAR = 20_000
+MAX_BASIS = 5_000
+MAX_REACH = 1_000
+"""What a file may describe: sites of the supercell, sites within a cutoff, sites of the primitive cell, and cells that
+a jump may cross. Far beyond what was ever fitted, and far below what takes minutes or all memory."""
 
 
 def same_lattice(own: Alloy, other: Alloy) -> float:
@@ -117,6 +129,8 @@ def alloy_to_dict(alloy: Alloy) -> dict[str, Any]:
 
 def alloy_from_dict(data: Mapping[str, Any]) -> Alloy:
     """Undo :func:`alloy_to_dict`."""
+    if len(data["scaled_positions"]) > MAX_BASIS:
+        raise ValueError(f"{len(data['scaled_positions'])} sites in the primitive cell; at most {MAX_BASIS} are read")
     subs = tuple(
         Sublattice(name, tuple((str(s), float(x)) for s, x in composition), mobile=mobile, interstitial=interstitial)
         for name, composition, mobile, interstitial in data["sublattices"]
@@ -141,8 +155,19 @@ def network_from_rows(cell: Supercell, rows: Sequence[Sequence[int]]) -> JumpNet
     """The network whose jumps are the listed (basis, target basis, target cell)."""
     alloy = cell.alloy
     wanted = np.array(rows, dtype=np.int64).reshape(-1, 5)
+    if wanted.size and not (wanted[:, :2].min() >= 0 and wanted[:, :2].max() < alloy.n_basis):
+        raise ModelError(
+            f"found jumps between sites up to {wanted[:, :2].max()} of the primitive cell; expected 0 to "
+            f"{alloy.n_basis - 1}; fit the model again"
+        )
+    if not len(wanted) or np.abs(wanted[:, 2:]).max() > MAX_REACH:
+        raise ModelError(
+            f"found {len(wanted)} jumps, some over more than {MAX_REACH} cells or none at all; expected jumps to near "
+            "sites; fit the model again"
+        )
     offsets = (alloy.scaled_positions[wanted[:, 1]] + wanted[:, 2:] - alloy.scaled_positions[wanted[:, 0]]) @ alloy.cell
     reach = float(np.linalg.norm(offsets, axis=1).max()) + 1e-4
+    refuse_gigantic(alloy, cell.matrix, reach)
     pairs = PairOrbits.find(
         alloy.space_group, alloy.cell, alloy.scaled_positions, alloy.pbc, reach, include=alloy.mobile_basis
     )
@@ -165,20 +190,20 @@ def _files(path: str | Path) -> tuple[Path, Path]:
 
 def write_model(path: str | Path, about: Mapping[str, Any], weights: bytes) -> None:
     """Write both files, each in one step; the JSON file names the hash of the weights."""
-    text = json.dumps({**about, "weights_sha256": hashlib.sha256(weights).hexdigest()}, indent=1)
+    digest = hashlib.sha256(weights).hexdigest()
+    text = json.dumps(seal({**about, "written_by": package_version(), "weights_sha256": digest}), indent=1)
     for file, content in zip(_files(path), (text.encode(), weights), strict=True):
-        temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(content)
-        os.replace(temporary, file)
+        with replace_file(file) as temporary:
+            temporary.write_bytes(content)
 
 
 def read_model(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any], bytes]:
-    """Read both files and check that they are whole and belong together.
+    """Read both files and check that they are whole and belong together; older layouts are brought to this one.
 
     Raises
     ------
     ModelError
-        Says which file is missing or damaged.
+        Says which file is missing or damaged, or which version of the package reads it.
     """
     about_file, weights_file = _files(path)
     for file in (about_file, weights_file):
@@ -186,22 +211,85 @@ def read_model(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any
             raise ModelError(f"found no file {file}; expected a pair .json and .safetensors; check the path")
     advice = "copy both files again or fit the model again"
     try:
-        about = json.loads(about_file.read_text())
+        about = read_json_file(about_file)
     except (ValueError, OSError) as error:
         raise ModelError(
             f"{about_file} is no readable JSON ({error}); expected a complete model file; {advice}"
         ) from error
     if not isinstance(about, dict) or about.get("format") != kind:
         raise ModelError(f"{about_file} holds something else; expected the format {kind!r}; {advice}")
-    if about.get("version") != version:
-        raise ModelError(
-            f"{about_file} has version {about.get('version')!r}; expected {version}; fit the model again or "
-            "install the version that wrote it"
-        )
+    found = about.get("version")
+    wrong = newer(found, version, about)
+    if wrong:
+        raise ModelError(f"{about_file} {wrong}, or {advice}")
+    wrong = unsealed(about)
+    if wrong:
+        raise ModelError(f"{about_file}: {wrong}; expected what was saved; {advice}")
     weights = weights_file.read_bytes()
     if hashlib.sha256(weights).hexdigest() != about.get("weights_sha256"):
         raise ModelError(
             f"{weights_file} does not match {about_file.name} (truncated or of another model); expected a "
             f"pair; {advice}"
         )
-    return about, weights
+    if found == version:
+        return about, weights
+    try:
+        return migrate(kind, found, version, (about, weights))
+    except NoMigrationError:
+        raise ModelError(
+            f"{about_file} has version {str(found)[:20]!r} of its layout; expected 1 to {version}; {advice}"
+        ) from None
+    except Exception as error:
+        raise ModelError(
+            f"{about_file} has version {found} and is incomplete ({type(error).__name__}: {error}); expected a "
+            f"complete model file; {advice}"
+        ) from error
+
+
+def read_tensors(path: str | Path, weights: bytes) -> dict[str, NDArray]:
+    """Arrays of a weights file, none of which may hold anything but finite numbers.
+
+    Raises
+    ------
+    ModelError
+        If the file is no whole safetensors file.
+    """
+    try:
+        length = int.from_bytes(weights[:8], "little")
+        if len(weights) < 8 or length > len(weights) - 8:
+            raise ValueError(f"it announces a header of {length} bytes and holds {max(0, len(weights) - 8)}")
+        arrays = load_tensors(weights)
+        bad = [k for k, v in arrays.items() if v.dtype.kind == "f" and not np.isfinite(v).all()]
+        if bad:
+            raise ValueError(f"{bad[0][:60]!r} holds numbers that are not finite")
+        return arrays
+    except Exception as error:  # of the library, which names its own in no public module
+        raise ModelError(
+            f"{_files(path)[1]} is no whole file of weights ({type(error).__name__}: {error}); expected what was "
+            "saved; copy both files again or fit the model again"
+        ) from error
+
+
+def refuse_gigantic(alloy: Alloy, matrix: ArrayLike, *reaches: float | None) -> None:
+    """Refuse a description of a lattice that no computer could hold, before memory is taken for it.
+
+    Raises
+    ------
+    ValueError
+        If the supercell has more than ``MAX_SITES`` sites, or a reach (Å) more than ``MAX_NEAR`` sites within it.
+    """
+    cells = np.array(matrix, dtype=float)
+    if cells.shape != (3, 3) or not np.isfinite(cells).all() or np.abs(cells).max(initial=0) > MAX_SITES:
+        raise ValueError("the supercell is no matrix of nine small integers")
+    n_sites = abs(float(np.linalg.det(cells))) * alloy.n_basis
+    if n_sites > MAX_SITES:
+        raise ValueError(f"the supercell has {n_sites:.3g} sites; at most {MAX_SITES} are read")
+    spacing = 1.0 / np.linalg.norm(np.linalg.inv(alloy.cell), axis=0)
+    for reach in reaches:
+        if reach is None:
+            continue
+        if isinstance(reach, bool) or not isinstance(reach, int | float) or not 0.0 <= reach < np.inf:
+            raise ValueError(f"a reach is {str(reach)[:40]}; expected a length in Å")
+        near = float(np.prod((2.0 * reach / spacing + 1.0)[alloy.pbc])) * alloy.n_basis
+        if near > MAX_NEAR:
+            raise ValueError(f"a reach of {reach:.4g} Å holds about {near:.3g} sites; at most {MAX_NEAR} are read")

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from ase import Atoms
@@ -21,12 +23,17 @@ from ase.db.core import now
 from ase.db.row import AtomsRow
 
 from ase_kinoson.barriers.database import SharedDatabase
-from ase_kinoson.barriers.fingerprint import Fingerprint
+from ase_kinoson.barriers.fingerprint import FORMAT, OLDER, Fingerprint
+from ase_kinoson.barriers.row_digest import decode_content, row_digest, wrong_content, wrong_pairs
 from ase_kinoson.barriers.saddle import Hop, Host, JumpResult, StateResult
 from ase_kinoson.errors import StoreError
+from ase_kinoson.seals import newer, package_version, seal, unsealed
 
 __all__ = ["BarrierStore", "Fingerprint"]
 
+_Read = TypeVar("_Read")
+_UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, OverflowError, MemoryError)
+_ADVICE = "'ase-kinoson check' names all that is wrong: restore the store from a copy, or delete the rows it names"
 _PREFIX = "state-"  # ase.db refuses strings that look like numbers, and a hash can be one
 
 _KEYS = {
@@ -57,6 +64,7 @@ _KEYS = {
     "reverse_prefactor": ("Reverse prefactor", "Vineyard attempt frequency of the reverse jump", "1/s"),
     "wall_time": ("Wall time", "", "s"),
     "settings_id": ("Settings", "hash of the fingerprint in the metadata", ""),
+    "digest": ("Digest", "hashes of the row, which show whether it is as it was written", ""),
 }
 
 
@@ -99,27 +107,51 @@ class BarrierStore:
         self._base = SharedDatabase(path)
         self._last: int | None = None
         self.name = self._base.name
-        found = self._base.metadata()
+        found = self._whole(self._base.metadata())
         if "ase_kinoson" not in found:
             found = self._base.describe(
-                {
-                    "title": title,
-                    "default_columns": ["id", "kind", "state_key", "jump_index", "moving_species", "status", "barrier"],
-                    "key_descriptions": {k: list(v) for k, v in _KEYS.items()},
-                    "ase_kinoson": fingerprint.as_dict(),
-                }
+                seal(
+                    {
+                        "title": title,
+                        "default_columns": [
+                            *("id", "kind", "state_key", "jump_index"),
+                            "moving_species",
+                            "status",
+                            "barrier",
+                        ],
+                        "key_descriptions": {k: list(v) for k, v in _KEYS.items()},
+                        "written_by": package_version(),
+                        "ase_kinoson": fingerprint.as_dict(),
+                    }
+                )
             )
         difference = fingerprint.difference(found["ase_kinoson"])
         if difference:
+            advice = "give another file, or delete this one to compute again"
+            if found["ase_kinoson"].get("format") in OLDER:
+                advice = f"run 'ase-kinoson upgrade {self.name}', which keeps a copy, or give another file"
+            raise StoreError(f"the store {self.name!r} {difference}; {advice}")
+
+    def _whole(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        """Refuse metadata that are newer, or damaged."""
+        about = metadata.get("ase_kinoson", {})
+        known = isinstance(about, dict)
+        later = newer(about.get("format"), FORMAT, metadata) if known else ""
+        if later:  # nothing is damaged: nothing to restore or to delete
+            raise StoreError(f"the store {self.name!r} {later}, or give another file")
+        wrong = unsealed(metadata)
+        if not known or wrong:
             raise StoreError(
-                f"the store {self.name!r} {difference}; give another file, or delete this one to compute again"
+                f"the metadata of the store {self.name!r} cannot be used: {wrong or 'they say nothing of barriers'}; "
+                f"expected those it was made with; {_ADVICE}"
             )
+        return metadata
 
     # -- reading --------------------------------------------------------------------------------------------------
 
     def states(self) -> dict[str, StateResult]:
         """Relaxed initial states by state key."""
-        return {_plain_key(r): _state(r) for r in self._rows("state", data=True)}
+        return {_plain_key(r): self._read(_state, r) for r in self._rows("state", data=True)}
 
     def jumps(self, *, positions: bool = False) -> dict[tuple[str, int], JumpResult]:
         """Finished searches by (state key, jump index).
@@ -129,29 +161,79 @@ class BarrierStore:
         positions
             Also read saddles and end states.
         """
-        return {(_plain_key(r), int(r.jump_index)): _jump(r, positions) for r in self._rows("jump", data=positions)}
+        read = partial(_jump, positions=positions)
+        return {self._read(_jump_key, r): self._read(read, r) for r in self._rows("jump", data=positions)}
 
     def news(self) -> tuple[dict[str, StateResult], dict[tuple[str, int], JumpResult]]:
         """Return states and jumps (without positions) written since the last call, by this process or another."""
 
         def read() -> list[AtomsRow]:
             with self._base.reading() as db:
-                rows = list(db.select([("id", ">", self._last or 0)], include_data=False))
-                return [db.get(id=row.id) if row.kind == "state" else row for row in rows]
+                rows = self._verified(db.select([("id", ">", self._last or 0)], include_data=False))
+                return [self._verified([db.get(id=row.id)])[0] if row.kind == "state" else row for row in rows]
 
         rows = self._base.guard(read)
         first = self._last is None  # what failed while we were busy has just been tried
         self._last = max([self._last or 0, *(int(row.id) for row in rows)])
         known = [row for row in rows if not (first and row.status in self.retry)]
-        states = {_plain_key(r): _state(r) for r in known if r.kind == "state"}
-        return states, {(_plain_key(r), int(r.jump_index)): _jump(r, False) for r in known if r.kind == "jump"}
+        states = {_plain_key(r): self._read(_state, r) for r in known if r.kind == "state"}
+        brief = partial(_jump, positions=False)
+        return states, {self._read(_jump_key, r): self._read(brief, r) for r in known if r.kind == "jump"}
 
     def _rows(self, kind: str, *, data: bool) -> list[AtomsRow]:
         def read() -> list[AtomsRow]:
             with self._base.reading() as db:
-                return [row for row in db.select(kind=kind, include_data=data) if row.status not in self.retry]
+                total, states, jumps = db.count(), db.count(kind="state"), db.count(kind="jump")
+                if states + jumps != total:  # damaged tables, by which rows are selected, would hide some
+                    raise StoreError(
+                        f"the store {self.name!r} has {total} rows and finds {states} states and {jumps} jumps among "
+                        f"them; expected all; {_ADVICE}"
+                    )
+                rows = self._verified(db.select(kind=kind, include_data=data))
+                return [row for row in rows if row.status not in self.retry]
 
         return self._base.guard(read)
+
+    def _verified(self, rows: Iterable[AtomsRow]) -> list[AtomsRow]:
+        """Rows that are as they were written, as far as they have a digest."""
+
+        def wrong(row: AtomsRow) -> str:
+            text = wrong_pairs(row, _KEYS) or ("" if row.kind in ("state", "jump") else "it is of no known kind")
+            if not text and not (isinstance(row.get("status"), str) and isinstance(row.get("state_key"), str)):
+                text = "its status or state is no text"
+            if text or not row._data:
+                return text
+            row._data = decode_content(row._data)
+            return wrong_content(row, row._data)
+
+        found = []
+        try:
+            for row in rows:
+                text = wrong(row)
+                if text:
+                    raise StoreError(
+                        f"row {row.get('id')} of the store {self.name!r} is damaged: {text}; expected it as it was "
+                        f"written; {_ADVICE}"
+                    )
+                found.append(row)
+        except (StoreError, sqlite3.Error):
+            raise
+        except _UNREADABLE as error:
+            raise StoreError(
+                f"the store {self.name!r} holds a row that cannot be read ({type(error).__name__}: {error}); expected "
+                f"rows as they were written; {_ADVICE}"
+            ) from error
+        return found
+
+    def _read(self, read: Callable[[AtomsRow], _Read], row: AtomsRow) -> _Read:
+        """Take a result from a row."""
+        try:
+            return read(row)
+        except _UNREADABLE as error:
+            raise StoreError(
+                f"row {row.get('id')} of the store {self.name!r} is incomplete ({type(error).__name__}: {error}); "
+                f"expected all of a barrier; {_ADVICE}"
+            ) from error
 
     def __len__(self) -> int:
         def count() -> int:
@@ -246,6 +328,7 @@ class BarrierStore:
         row = AtomsRow(atoms)
         row.unique_id = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:32]
         row.ctime, row.user = now(), None
+        clean["digest"] = row_digest(row.unique_id, clean, row, data)
 
         def write() -> bool:
             with self._base.writing() as db:
@@ -273,22 +356,26 @@ def _plain_key(row: AtomsRow) -> str:
     return str(row.state_key).removeprefix(_PREFIX)
 
 
+def _jump_key(row: AtomsRow) -> tuple[str, int]:
+    return _plain_key(row), int(row.jump_index)
+
+
 def _state(row: AtomsRow) -> StateResult:
     return StateResult(
         status=row.status,
         reason=row.get("reason", ""),
-        positions=np.array(row.data["positions"], dtype=float),
+        positions=np.array(row._data["positions"], dtype=float),
         energy=float(row.get("energy_initial", np.nan)),
         fmax=float(row.get("force_initial", np.nan)),
         force_calls=int(row.force_calls),
-        path=tuple(row.data["path"]),
+        path=tuple(row._data["path"]),
         wall_s=float(row.wall_time),
     )
 
 
 def _jump(row: AtomsRow, positions: bool) -> JumpResult:
     def array(name: str) -> np.ndarray | None:
-        return np.array(row.data[name], dtype=float) if positions and name in row.data else None
+        return np.array(row._data[name], dtype=float) if positions and name in row._data else None
 
     return JumpResult(
         status=row.status,
@@ -299,7 +386,7 @@ def _jump(row: AtomsRow, positions: bool) -> JumpResult:
         fmax_final=float(row.get("force_final", np.nan)),
         fmax_saddle=float(row.get("force_saddle", np.nan)),
         force_calls=int(row.force_calls),
-        path=tuple(row.data["path"]) if positions else (),
+        path=tuple(row._data["path"]) if positions else (),
         saddle_positions=array("saddle_positions"),
         final_positions=array("final_positions"),
         wall_s=float(row.wall_time),

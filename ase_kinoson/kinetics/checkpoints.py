@@ -6,18 +6,16 @@ replaces, and every index with its limit.
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ase_kinoson.errors import KinosonError
-from ase_kinoson.npz import read_npz
+from ase_kinoson.npz import read_sealed, write_npz
+from ase_kinoson.seals import newer
+from ase_kinoson.whole_files import remove_leftovers, replace_file
 
 __all__ = ["check_arrays", "read_checkpoint", "write_checkpoint"]
 
@@ -36,14 +34,9 @@ def write_checkpoint(path: str | Path, about: Mapping[str, Any], arrays: Mapping
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    remove_leftovers(path.parent)
+    with replace_file(path) as temporary, open(temporary, "wb") as file:  # savez would add a suffix to a name
+        write_npz(file, about, arrays)
 
 
 def read_checkpoint(path: str | Path, expected: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, NDArray]]:
@@ -66,8 +59,8 @@ def read_checkpoint(path: str | Path, expected: Mapping[str, Any]) -> tuple[dict
         If the file is damaged, or about something else.
     """
     try:
-        arrays = read_npz(path)
-        about = json.loads(str(arrays.pop("about")))
+        known = expected.get("version", 1)
+        about, arrays = read_sealed(path, layout=lambda found: newer(found.get("version"), known, found))
         expected = {"random": None, **expected}  # of checkpoints whose random numbers a GPU made
         given = {key: about.get(key) for key in expected}
     except Exception as error:

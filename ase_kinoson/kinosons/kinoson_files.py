@@ -11,11 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.errors import KinosonError
+from ase_kinoson.kinetics.resampling import standard_error
 from ase_kinoson.kinosons.group_sums import MAX_GROUPS, GroupSums
 from ase_kinoson.kinosons.jump_classes import Histogram
 from ase_kinoson.kinosons.statistics import rows_of_sums
 from ase_kinoson.kinosons.table import KinosonTable
-from ase_kinoson.npz import DAMAGED, read_npz
+from ase_kinoson.npz import ABOUT as MEMBER
+from ase_kinoson.npz import DAMAGED, read_npz, unseal, write_npz
+from ase_kinoson.seals import other_layout, read_json_file, seal, unsealed
+from ase_kinoson.whole_files import remove_leftovers, replace_file
 
 __all__ = ["kinoson_histogram", "read_kinosons"]
 
@@ -33,6 +37,7 @@ def empty_folder(where: str | Path) -> Path:
     """
     folder = Path(where).absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     if any(folder.glob("kinosons*")):
         raise KinosonError(
             f"found kinosons in {folder} already; expected an empty folder; take another one, or delete it"
@@ -43,13 +48,15 @@ def empty_folder(where: str | Path) -> Path:
 def write_table(folder: Path, table: KinosonTable, chunk: int, piece: int) -> None:
     """Write a table; the weights in it have no norm yet."""
     columns: dict[str, Any] = {**table.columns, "jump": table["jump"].astype(np.int16)}
-    np.savez(folder / f"kinosons-{chunk:06d}-{piece:04d}.npz", **columns)
+    with replace_file(folder / f"kinosons-{chunk:06d}-{piece:04d}.npz") as temporary:
+        write_npz(temporary, {"format": FORMAT, "chunk": chunk, "piece": piece}, columns)
 
 
 def close_folder(folder: Path, *, weight: float, files: int, units: Mapping[str, str]) -> None:
     """Say how many files there are and what their weights sum to; a folder without this is not whole."""
-    about = {"format": FORMAT, "weight": weight, "files": files, "units": dict(units)}
-    (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+    about = seal({"format": FORMAT, "weight": weight, "files": files, "units": dict(units)})
+    with replace_file(folder / ABOUT) as temporary:
+        temporary.write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
 def read_kinosons(folder: str | Path) -> Iterator[KinosonTable]:
@@ -72,9 +79,12 @@ def read_kinosons(folder: str | Path) -> Iterator[KinosonTable]:
     """
     folder = Path(folder)
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = read_json_file(folder / ABOUT)
+        wrong = other_layout(about, FORMAT) or unsealed(about)
+        if wrong:
+            raise ValueError(f"{ABOUT}: {wrong}")
         weight, files, units = float(about["weight"]), int(about["files"]), dict(about["units"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise KinosonError(
             f"found no whole set of kinosons in {folder} ({error}); expected what stream_transport() writes; evaluate "
             "the states again"
@@ -86,11 +96,23 @@ def read_kinosons(folder: str | Path) -> Iterator[KinosonTable]:
         )
     for file in found:
         try:
-            columns = read_npz(file)
+            columns = _read_table(file)
             columns["weight"] = columns["weight"] / weight
         except DAMAGED as error:
             raise KinosonError(f"{file} is damaged ({error}); expected a whole file; evaluate again") from error
         yield KinosonTable(columns, units)
+
+
+def _read_table(file: Path) -> dict[str, Any]:
+    """Columns of one file; those of the first versions hold no description."""
+    columns = read_npz(file)
+    if MEMBER not in columns:
+        return dict(columns)
+    about, columns = unseal(columns, layout=lambda found: other_layout(found, FORMAT))
+    name = f"kinosons-{int(about['chunk']):06d}-{int(about['piece']):04d}.npz"
+    if name != file.name:
+        raise ValueError(f"it was written as {name}")
+    return dict(columns)
 
 
 def kinoson_histogram(
@@ -163,7 +185,7 @@ def kinoson_histogram(
     rows = (rows / rows.sum(axis=1, keepdims=True))[:, :-1].reshape(-1, most, n)
 
     def spread(x: NDArray) -> NDArray[np.float64]:
-        return x[1:].std(axis=0, ddof=1) if has_errors else np.full(x.shape[1:], np.nan)
+        return standard_error(x[1:]) if has_errors else np.full(x.shape[1:], np.nan)
 
     species = sorted(names)
     met = [i for i in range(most) if rows[0, i].any()]

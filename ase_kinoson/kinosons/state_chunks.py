@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,11 @@ import numpy as np
 
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
-from ase_kinoson.errors import StatesError
+from ase_kinoson.errors import IncompleteFiles, StatesError
 from ase_kinoson.kinetics.sampling import sample_states
-from ase_kinoson.npz import DAMAGED, read_npz
+from ase_kinoson.npz import DAMAGED, read_sealed, write_npz
+from ase_kinoson.seals import other_layout, read_json_file, seal, unsealed
+from ase_kinoson.whole_files import remove_leftovers, replace_file
 
 __all__ = ["Chunk", "read_states", "sample_chunks", "split_states", "with_total", "write_states"]
 
@@ -22,6 +25,7 @@ Chunk: TypeAlias = States | tuple[States, float]
 """States, or states and the sum of their weights in a unit common to all chunks."""
 
 FORMAT = "ase_kinoson.states/1"
+WHOLE = "states.json"
 
 
 def with_total(chunk: Chunk) -> tuple[States, float]:
@@ -123,9 +127,10 @@ def write_states(folder: str | Path, chunks: Iterable[Chunk]) -> int:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     if any(folder.glob("states-*.npz")):
         raise StatesError(f"found states in {folder} already; expected an empty folder; take another one, or delete it")
-    count = 0
+    files = count = 0
     for number, chunk in enumerate(chunks):
         states, total = with_total(chunk)
         about = {
@@ -136,13 +141,44 @@ def write_states(folder: str | Path, chunks: Iterable[Chunk]) -> int:
             "source": states.source,
             "reweighted": bool(states.report.get("reweighted")),
             "total": total,
+            "chunk": number,
         }
         arrays = {name: getattr(states, name) for name in ("occupations", "carriers", "weights", "groups")}
         if states.model_energies is not None:
             arrays["model_energies"] = states.model_energies
-        np.savez(folder / f"states-{number:06d}.npz", about=np.array(json.dumps(about)), **arrays)
-        count += len(states)
+        with replace_file(folder / f"states-{number:06d}.npz") as temporary:
+            write_npz(temporary, about, arrays)
+        files, count = number + 1, count + len(states)
+    with replace_file(folder / WHOLE) as temporary:
+        whole = seal({"format": FORMAT, "files": files, "states": count})
+        temporary.write_text(json.dumps(whole), encoding="utf-8")
     return count
+
+
+def _check_whole(folder: Path, n: int) -> None:
+    """Compare the number of chunks with what the last file of :func:`write_states` says."""
+    try:
+        about = read_json_file(folder / WHOLE)
+        wrong = other_layout(about, FORMAT) or unsealed(about)
+        if wrong:
+            raise ValueError(wrong)
+        expected = int(about["files"])
+    except FileNotFoundError:
+        warnings.warn(
+            IncompleteFiles(
+                f"found {n} chunks of states in {folder} and no {WHOLE}, which is written last; expected it; the "
+                "writing was interrupted, or was that of an older version",
+                number=n,
+                unit="files",
+                advice="count the states, or write them again",
+            ),
+            stacklevel=3,
+        )
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StatesError(f"{folder / WHOLE} is damaged ({error}); expected a whole file; write again") from error
+    if n != expected:
+        raise StatesError(f"found {n} chunks of states in {folder}; expected {expected}; write the states again")
 
 
 def read_states(folder: str | Path, cell: Supercell) -> Iterator[tuple[States, float]]:
@@ -163,15 +199,23 @@ def read_states(folder: str | Path, cell: Supercell) -> Iterator[tuple[States, f
     Raises
     ------
     StatesError
-        If there are no chunks, a file is damaged, or they were written for another supercell.
+        If there are no chunks, some are missing, a file is damaged, or they were written for another supercell.
+
+    Warns
+    -----
+    KinosonWarning
+        If nothing says how many chunks there are: the process that wrote them was killed, or was of a version that did
+        not say.
     """
     files = sorted(Path(folder).glob("states-*.npz"))
     if not files:
         raise StatesError(f"found no chunks of states in {folder}; expected states-000000.npz; write_states() first")
+    _check_whole(Path(folder), len(files))
     for file in files:
         try:
-            arrays = read_npz(file)
-            about = json.loads(str(arrays.pop("about")))
+            about, arrays = read_sealed(file, layout=lambda found: other_layout(found, FORMAT))
+            if file.name != f"states-{int(about.get('chunk', file.stem.partition('-')[2])):06d}.npz":
+                raise ValueError(f"it was written as chunk {about['chunk']}")
             if about["supercell"] != cell.fingerprint:
                 raise StatesError(
                     f"the states in {file.name} were written for another supercell; expected {cell.n_sites} sites of "

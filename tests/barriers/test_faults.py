@@ -23,6 +23,7 @@ from ase_kinoson.barriers.saddle import Host, SaddleSettings
 from ase_kinoson.barriers.store import BarrierStore
 from ase_kinoson.barriers.tasks import StateTask, Work, probe, run_task
 from ase_kinoson.errors import BarrierError, KinosonWarning, StoreError
+from ase_kinoson.seals import seal
 from tests.barriers.bad_luck import Trapped, same, small_study, trap
 
 ASKED = {0: [0, 3], 1: [1]}
@@ -200,14 +201,14 @@ def change_metadata(path, change):
     with ase.db.connect(path) as db:
         metadata = db.metadata
     change(metadata["ase_kinoson"])
-    db.metadata = metadata
+    db.metadata = seal(metadata)  # another version, not damage
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (lambda old: old.update(format=1), "an older version of this package: found format 1 of the store, expected 2"),
-        (lambda old: old.update(format=99), "a newer version"),
+        (lambda old: old.update(format=99), "has version 99 of its layout; expected at most 2; install"),
         (lambda old: old["settings"].pop("between"), "an older version .* found no saddle setting 'between', expected"),
         (lambda old: old["settings"].update(ghost=3), "another study: found saddle setting 'ghost' 3, expected None"),
     ],
@@ -284,8 +285,9 @@ def disarmed():
 def test_alarm_that_rings_at_once_leaves_nothing_behind():
     assert disarmed()
     for k in range(200):
+        # a ring can get lost, in code that swallows it or between two instructions; the next comes after 5 s
         with pytest.raises(TimeIsUpError), alarm(1e-6 * (1 + k % 50)):
-            spin(1.0)
+            spin(60.0)
         assert disarmed()
 
 

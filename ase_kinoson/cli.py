@@ -22,6 +22,8 @@ COMMANDS = [
         ("import", "import_bands"),
         ("map", "composition_map"),
         ("validate", "validate"),
+        ("check", "check"),
+        ("upgrade", "upgrade"),
         ("bench", "bench"),
         ("info", "info"),
         ("completion", "completion"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,9 @@ __all__ = ["Fractions", "as_fractions", "composition_grid", "relaxed_lattice_con
 
 Fractions = tuple[tuple[str, float], ...]
 """Symbols and their fractions, in a fixed order of symbols; they sum to 1."""
+
+MOST_POINTS = 100_000
+"""Most compositions of a grid."""
 
 
 def composition_grid(species: Sequence[str], step: float = 0.1) -> list[dict[str, float]]:
@@ -41,7 +45,7 @@ def composition_grid(species: Sequence[str], step: float = 0.1) -> list[dict[str
     Raises
     ------
     KinosonError
-        If a species is named twice, or the step does not divide 1.
+        If a species is named twice, the step does not divide 1, or there would be more than 100,000 compositions.
     """
     names = list(species)
     if len(names) < 2 or len(set(names)) != len(names):
@@ -49,7 +53,16 @@ def composition_grid(species: Sequence[str], step: float = 0.1) -> list[dict[str
     parts = round(1.0 / step) if 0 < step <= 1 else 0
     if parts < 1 or abs(parts * step - 1.0) > 1e-6:
         raise KinosonError(f"found step={step}; expected 1 over a whole number, such as 0.1; choose one")
-    rows = [c for c in itertools.product(range(parts + 1), repeat=len(names)) if sum(c) == parts]
+    points = math.comb(parts + len(names) - 1, len(names) - 1)
+    if points > MOST_POINTS:
+        raise KinosonError(
+            f"found step={step} for {len(names)} species, which makes {points} compositions; expected at most "
+            f"{MOST_POINTS}; choose a larger step"
+        )
+    rows = []
+    for bars in itertools.combinations(range(parts + len(names) - 1), len(names) - 1):
+        ends = (-1, *bars, parts + len(names) - 1)
+        rows.append(tuple(b - a - 1 for a, b in itertools.pairwise(ends)))
     return [{s: n / parts for s, n in zip(names, row, strict=True)} for row in sorted(rows, reverse=True)]
 
 

@@ -23,11 +23,12 @@ from tqdm.auto import tqdm
 from ase_kinoson.barriers.composition_range import DEFAULT_LIMIT, CompositionRange
 from ase_kinoson.composition import Fractions, as_fractions, vegard, with_composition
 from ase_kinoson.crystal.jumps import JumpNetwork
-from ase_kinoson.errors import KinosonError, KinosonWarning
+from ase_kinoson.errors import KinosonError, ManyWarnings
 from ase_kinoson.kinosons.statistics import Quantity
 from ase_kinoson.map_folder import FORMAT, MapFolder, about_map, read_json, write_json
 from ase_kinoson.map_point import MapPoint, MapSettings, PointTask, compute_point, realised_fractions
 from ase_kinoson.units import thermal_energy
+from ase_kinoson.whole_files import replace_file
 
 if TYPE_CHECKING:
     import pandas
@@ -257,7 +258,7 @@ class CompositionMap:
             The file.
         """
         header, body = self.rows()
-        with open(path, "w", newline="", encoding="utf-8") as handle:
+        with replace_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
             writer = csv.writer(handle)
             writer.writerow(header)
             writer.writerows([[f"{v:.8g}" if isinstance(v, float) else v for v in line] for line in body])
@@ -293,7 +294,13 @@ class CompositionMap:
         data = read_json(Path(path))
         if data.get("format") != FORMAT or "points" not in data:
             raise KinosonError(f"{path} holds no composition map; expected the format {FORMAT!r}; check the path")
-        return cls(tuple(data["species"]), tuple(MapPoint.from_dict(p) for p in data["points"]))
+        try:
+            return cls(tuple(data["species"]), tuple(MapPoint.from_dict(p) for p in data["points"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise KinosonError(
+                f"{path} is no whole composition map ({type(error).__name__}: {error}); expected what "
+                "CompositionMap.save wrote; restore the file"
+            ) from error
 
     def __str__(self) -> str:
         kinds = sorted({p.vacancy_diffusivity.kind for p in self.points})
@@ -404,9 +411,14 @@ def composition_map(
     loud = [p for p in made.points if p.remarks]
     if loud:
         warnings.warn(
-            f"{len(loud)} of {len(made.points)} points gave warnings (MapPoint.remarks); the first, at "
-            f"{loud[0].composition}: {loud[0].remarks[0]}",
-            KinosonWarning,
+            ManyWarnings(
+                f"{len(loud)} of {len(made.points)} points gave warnings (MapPoint.remarks); the first, at "
+                f"{loud[0].composition}: {loud[0].remarks[0]}",
+                number=len(loud),
+                limit=0,
+                unit="points",
+                advice="look at MapPoint.remarks of these points before you use their numbers",
+            ),
             stacklevel=2,
         )
     return made

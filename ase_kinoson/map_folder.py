@@ -11,7 +11,8 @@ from typing import Any
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.errors import KinosonError
 from ase_kinoson.map_point import MapPoint, MapSettings, PointTask, probe, same_rates
-from ase_kinoson.stages import replace_file
+from ase_kinoson.seals import read_json_file, seal, unsealed
+from ase_kinoson.whole_files import remove_leftovers, replace_file
 
 __all__ = ["FORMAT", "MapFolder", "about_map", "read_json", "write_json"]
 
@@ -48,6 +49,7 @@ class MapFolder:
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
         file = folder / "map.json"
         if not file.is_file():
             write_json(file, about)
@@ -77,7 +79,7 @@ class MapFolder:
             return None
         try:
             point = MapPoint.from_dict(read_json(file))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise KinosonError(f"{file} is no whole point ({error}); expected a file of a map; delete it") from error
         if abs(point.lattice_constant - task.lattice_constant) > 1e-9:
             raise KinosonError(
@@ -100,15 +102,18 @@ class MapFolder:
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write a file in one step."""
     with replace_file(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
+        temporary.write_text(json.dumps(seal(data), indent=1), encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a file that :func:`write_json` wrote."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json_file(path)
     except (OSError, ValueError) as error:
         raise KinosonError(f"{path} is no readable JSON ({error}); expected a file of a map; delete it") from error
     if not isinstance(data, dict):
         raise KinosonError(f"{path} holds something else; expected a file of a map; delete it")
-    return data
+    wrong = unsealed(data)
+    if wrong:
+        raise KinosonError(f"{path}: {wrong}; expected a file of a map as it was written; delete it")
+    return {key: value for key, value in data.items() if key not in ("seal", "digest")}

@@ -6,7 +6,7 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ __all__ = [
     "same_rates",
 ]
 
+MOST = 10**8
 _ALONE = threading.Lock()
 """Warnings are caught, and threads of torch counted, for a process as a whole: its threads take turns."""
 
@@ -68,7 +69,7 @@ class MapSettings:
     Raises
     ------
     KinosonError
-        If a number is too small to work with.
+        If a number is too small to work with, or so large that all memory would not do.
     """
 
     n_chains: int = 256
@@ -87,6 +88,13 @@ class MapSettings:
         for name, least in (small | {"n_steps": 0, "n_trajectories": 1}).items():
             if not getattr(self, name) >= least:
                 raise KinosonError(f"found {name}={getattr(self, name)}; expected at least {least}; raise it")
+        for name, value in asdict(self).items():
+            if name != "attempt_frequency" and not value <= MOST:
+                raise KinosonError(f"found {name}={value}; expected at most {MOST}; lower it")
+        if not 0 < self.attempt_frequency < np.inf:
+            raise KinosonError(
+                f"found attempt_frequency={self.attempt_frequency}; expected a finite number above 0; correct it"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +126,11 @@ class MapPoint:
     seconds : float
         Processor time.
     remarks : tuple of str
-        Warnings of this point.
+        Warnings of this point, as sentences.
     probe : tuple of float
         Fingerprint of the rates of the source, see :func:`probe`.
+    warnings : tuple of KinosonWarning
+        The same with their types, numbers and advice.
     """
 
     composition: dict[str, float]
@@ -137,6 +147,7 @@ class MapPoint:
     seconds: float = 0.0
     remarks: tuple[str, ...] = ()
     probe: tuple[float, ...] = ()
+    warnings: tuple[KinosonWarning, ...] = ()
 
     @property
     def rounding(self) -> float:
@@ -158,6 +169,7 @@ class MapPoint:
             "tail": self.tail,
             "seconds": self.seconds,
             "remarks": list(self.remarks),
+            "warnings": [w.as_dict() for w in self.warnings],
             "probe": list(self.probe),
         }
 
@@ -176,6 +188,7 @@ class MapPoint:
             tail=dict(data["tail"]),
             seconds=data["seconds"],
             remarks=tuple(data["remarks"]),
+            warnings=tuple(KinosonWarning.from_dict(w) for w in data.get("warnings", ())),
             probe=tuple(data.get("probe", ())),
         )
 
@@ -236,7 +249,7 @@ def compute_point(task: PointTask) -> MapPoint:
     with _ALONE, warnings.catch_warnings(record=True) as caught, single_thread():
         warnings.simplefilter("always", KinosonWarning)
         result, bound, realised, own = _evaluate(task, s)
-    remarks = tuple(str(w.message) for w in caught if issubclass(w.category, KinosonWarning))
+    told = tuple(w.message for w in caught if isinstance(w.message, KinosonWarning))
     label = " of the model" if own else ""
 
     def scaled(q: Quantity, factor: float = 1.0) -> Quantity:
@@ -269,7 +282,8 @@ def compute_point(task: PointTask) -> MapPoint:
         distance=task.distance,
         tail=tail,
         seconds=time.process_time() - begin,
-        remarks=remarks,
+        remarks=tuple(str(w) for w in told),
+        warnings=told,
         probe=probe(task),
     )
 

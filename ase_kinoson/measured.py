@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_kinoson.errors import KinosonError
+from ase_kinoson.given_files import given_text
 
 __all__ = ["MeasuredDiffusivity", "read_measured_diffusivity"]
 
@@ -84,10 +85,14 @@ def read_measured_diffusivity(path: str | Path) -> MeasuredDiffusivity:
     KinosonError
         If the file cannot be read, a column or a unit is missing or unknown, or a value is no positive number.
     """
+    text = given_text(path, expected="a CSV file with measured diffusivities", empty=True)
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise KinosonError(f"cannot read {path} ({error}); expected a CSV file; give another path") from error
+        return _points(text, path)
+    except csv.Error as error:
+        raise KinosonError(f"cannot read {path} ({error}); expected {EXPECTED}; correct it") from error
+
+
+def _points(text: str, path: str | Path) -> MeasuredDiffusivity:
     lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.startswith("#")]
     if len(lines) < 2:
         raise KinosonError(f"found no measured points in {path}; expected {EXPECTED} and one line per point; add them")
@@ -106,10 +111,10 @@ def read_measured_diffusivity(path: str | Path) -> MeasuredDiffusivity:
         t = _number(cell("temperature"), "temperature", path, number) + t_unit
         d = _number(cell("diffusivity"), "diffusivity", path, number) * d_unit
         e = _number(cell("error"), "error", path, number) * e_unit if cell("error") else np.nan
-        if not (0 < t < np.inf and 0 < d < np.inf) or e < 0:
+        if not (0 < t < np.inf and 0 < d < np.inf) or e < 0 or e == np.inf:
             raise KinosonError(
-                f"found {line.strip()!r} in line {number} of {path}; expected a temperature above 0 K, a diffusivity "
-                "above 0 and an error that is not negative; correct it"
+                f"found {line.strip()[:200]!r} in line {number} of {path}; expected a temperature above 0 K, a "
+                "diffusivity above 0 and an error that is not negative; correct it"
             )
         rows.append((t, d, e, cell("species"), cell("source")))
     return MeasuredDiffusivity(*(np.array(column) for column in zip(*rows, strict=True)))
@@ -148,4 +153,6 @@ def _number(text: str, name: str, path: str | Path, line: int) -> float:
     try:
         return float(text)
     except ValueError:
-        raise KinosonError(f"found {name} {text!r} in line {line} of {path}; expected a number; correct it") from None
+        raise KinosonError(
+            f"found {name} {text[:200]!r} in line {line} of {path}; expected a number; correct it"
+        ) from None

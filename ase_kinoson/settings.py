@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ase_kinoson.errors import StudyError
+from ase_kinoson.given_files import given_text
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
 __all__ = [
@@ -32,10 +34,47 @@ __all__ = [
     "to_toml",
 ]
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+MOST = 10**6
+"""Most of anything that is counted: more is a slip, and would take all memory before anybody sees it."""
+MOST_BYTES = 2**18
+MOST_NESTED = 20
+_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
+_LONG_KEY = re.compile(rf"(?<![\w-])(?:{_PART}){{{MOST_NESTED}}}")
+COLDEST_K, HOTTEST_K = 1.0, 1e5
+LEAST_STATES = 8
+
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Positive = Annotated[int, Field(ge=1, le=MOST)]
+Width = Annotated[int, Field(ge=0, le=4096)]
+Layers = Annotated[int, Field(ge=1, le=64)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Length = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _kelvin(value: float) -> float:
+    if not COLDEST_K <= value <= HOTTEST_K:
+        raise ValueError(f"{COLDEST_K:g} to {HOTTEST_K:g} K")
+    return value
+
+
+Kelvin = Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_kelvin)]
+
+
+def _keyword_values(value: Any) -> Any:
+    """Only what JSON can hold: parameters are part of the fingerprint of a study and of its summary."""
+    allowed = (str, int, float, bool, list, tuple, dict, type(None))
+    todo = [(value, 0)]
+    while todo:
+        one, depth = todo.pop()
+        if not isinstance(one, allowed) or depth > MOST_NESTED:
+            raise ValueError("a table of texts, numbers, true/false, lists and tables, without dates")
+        inside = one.values() if isinstance(one, dict) else one if isinstance(one, list | tuple) else ()
+        todo += [(x, depth + 1) for x in inside]
+    return value
 
 
 def _size(value: Any) -> Any:
@@ -69,7 +108,8 @@ class AlloySettings(_Section):
     Attributes
     ----------
     file
-        CIF (with partial occupancies), POSCAR or any file that ASE reads; relative to the study file.
+        CIF (with partial occupancies), POSCAR or another structure file that :meth:`Alloy.from_file` reads; relative to
+        the study file.
     composition
         Needed where the file is ordered: ``{Cu = {Cu = 0.7, Ni = 0.3}}`` puts 70 % Cu and 30 % Ni on the
         sites that hold Cu.
@@ -82,7 +122,7 @@ class AlloySettings(_Section):
     file: str
     composition: dict[str, dict[str, float]] | None = None
     mobile: list[str] | None = None
-    symprec: PositiveFloat = 1e-3
+    symprec: Annotated[float, Field(gt=0, le=1)] = 1e-3
 
 
 class CellSettings(_Section):
@@ -106,7 +146,7 @@ class JumpSettings(_Section):
         positions in the conventional cell, to which symmetry copies are added.
     """
 
-    cutoff: PositiveFloat | None = None
+    cutoff: Length | None = None
     species: str | None = None
     sites: str | list[str] | list[list[float]] | None = None
 
@@ -122,10 +162,13 @@ class CalculatorSettings(_Section):
         ``"ase.calculators.emt.EMT"``, also in a module beside the study file; or a name that ASE knows (``"EMT"``).
     parameters
         Keyword arguments of the factory.
+
+    A factory by its module is imported, which runs that module: only ``barriers``, ``fit``, ``transport`` and ``run``
+    do so, and a study file of somebody else deserves the same care as a script of theirs.
     """
 
     name: str = "EMT"
-    parameters: dict[str, Any] = {}
+    parameters: Annotated[dict[str, Any], BeforeValidator(_keyword_values)] = {}
 
 
 class BarrierSettings(_Section):
@@ -142,7 +185,7 @@ class BarrierSettings(_Section):
     accuracy: PositiveFloat = 5e-4
     max_climb_calls: Count = 40
     max_plain_calls: Count = 80
-    band_images: Count = 5
+    band_images: Annotated[int, Field(ge=0, le=100)] = 5
     max_band_steps: Count = 150
     max_step: PositiveFloat = 0.3
     site_tolerance: PositiveFloat = 0.45
@@ -180,10 +223,10 @@ class StateSettings(_Section):
         Monte Carlo sweeps before states are taken.
     """
 
-    training: Annotated[int, Field(ge=8)] = 40
-    rounds: Count = 0
-    per_round: Annotated[int, Field(ge=2)] = 16
-    evaluation: Annotated[int, Field(ge=2)] = 30
+    training: Annotated[int, Field(ge=LEAST_STATES, le=MOST)] = 40
+    rounds: Annotated[int, Field(ge=0, le=1000)] = 0
+    per_round: Annotated[int, Field(ge=2, le=MOST)] = 16
+    evaluation: Annotated[int, Field(ge=2, le=MOST)] = 30
     pool: bool = True
     ensemble: Literal["equilibrium", "quenched"] = "equilibrium"
     arrangements: Positive | None = None
@@ -193,15 +236,15 @@ class StateSettings(_Section):
 class ModelSettings(_Section):
     """``[model]``: the learned barriers; see :meth:`~ase_kinoson.barriers.learned.BarrierModel.fit`."""
 
-    hidden: Count = 32
-    layers: Positive = 1
+    hidden: Width = 32
+    layers: Layers = 1
     epochs: Count = 30
     learning_rate: PositiveFloat = 3e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.5
+    weight_decay: NotNegative = 0.5
     dropout: Fraction = 0.05
-    energy_cutoff: PositiveFloat | None = None
-    triplet_cutoff: PositiveFloat | None = None
-    environment_cutoff: PositiveFloat | None = None
+    energy_cutoff: Length | None = None
+    triplet_cutoff: Length | None = None
+    environment_cutoff: Length | None = None
     test_fraction: Fraction = 0.15
     validation_fraction: Fraction = 0.15
 
@@ -242,14 +285,14 @@ class RelaxationSettings(_Section):
     form: Literal["clusters", "paths", "network", "scaled-bias"] = "clusters"
     lookahead: Annotated[int, Field(ge=0, le=2)] = 2
     closure: Literal["learned", "exact"] = "learned"
-    gates: Count = 32
-    n_states: Annotated[int, Field(ge=10)] = 2048
+    gates: Width = 32
+    n_states: Annotated[int, Field(ge=10, le=MOST)] = 2048
     closure_epochs: Count = 8
     epochs: Count = 8
     batch_size: Positive = 32
-    hidden: Positive = 24
-    n_blocks: Positive = 2
-    cutoff: PositiveFloat | None = None
+    hidden: Annotated[int, Field(ge=1, le=4096)] = 24
+    n_blocks: Layers = 2
+    cutoff: Length | None = None
     warm_start: bool = False
     deeper: Count = 0
     learning_rate: PositiveFloat = 1.5e-2
@@ -275,9 +318,9 @@ class CorrectionSettings(_Section):
 
     enabled: bool = True
     n_steps: Positive = 32
-    n_trajectories: Annotated[int, Field(ge=32)] = 1024
-    long_jumps: Count = 0
-    seed: Count | None = None
+    n_trajectories: Annotated[int, Field(ge=32, le=MOST)] = 1024
+    long_jumps: Annotated[int, Field(ge=0, le=10**9)] = 0
+    seed: Seed | None = None
 
 
 class VacancySettings(_Section):
@@ -304,12 +347,12 @@ class VacancySettings(_Section):
     """
 
     fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
-    fraction_error: Annotated[float, Field(ge=0)] = 0.0
-    formation_energy_eV: float | None = None
-    formation_energy_error_eV: Annotated[float, Field(ge=0)] = 0.0
-    formation_entropy_kB: float = 0.0
+    fraction_error: NotNegative = 0.0
+    formation_energy_eV: Finite | None = None
+    formation_energy_error_eV: NotNegative = 0.0
+    formation_entropy_kB: Finite = 0.0
     table: str | None = None
-    arrangements: Annotated[int, Field(ge=2)] | None = None
+    arrangements: Annotated[int, Field(ge=2, le=MOST)] | None = None
     sites: Positive = 8
     swaps: Positive = 8
     ensemble: Literal["random", "equilibrium"] = "random"
@@ -334,11 +377,11 @@ class TransportSettings(_Section):
         Bootstrap resamples for the errors.
     """
 
-    temperatures_K: Annotated[list[PositiveFloat], Field(min_length=1)]
+    temperatures_K: Annotated[list[Kelvin], Field(min_length=1, max_length=1000)]
     attempt_frequency: PositiveFloat = DEFAULT_ATTEMPT_FREQUENCY
     vacancy_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     measured: str | None = None
-    n_resamples: Annotated[int, Field(ge=20)] = 400
+    n_resamples: Annotated[int, Field(ge=20, le=10**5)] = 400
 
 
 class StudySettings(_Section):
@@ -354,9 +397,9 @@ class StudySettings(_Section):
         Processes; default: all cores this process may use.
     """
 
-    title: str = ""
-    seed: Count = 0
-    workers: Positive | None = None
+    title: Annotated[str, Field(max_length=1000)] = ""
+    seed: Seed = 0
+    workers: Annotated[int, Field(ge=1, le=4096)] | None = None
     alloy: AlloySettings
     cell: CellSettings = CellSettings()
     jumps: JumpSettings = JumpSettings()
@@ -381,17 +424,21 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     StudyError
         If it is missing or no TOML.
     """
-    path = Path(path)
+    text = given_text(path, expected="a study file (TOML)", most=MOST_BYTES, error=StudyError)
+    name = Path(path).name
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StudyError(f"found no file {str(path)!r}; expected a study file (TOML); check the path") from None
-    except OSError as error:
+        _check_nesting(text)
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # an integer of 5,000 digits is a ValueError
         raise StudyError(
-            f"cannot read {str(path)!r} ({error.strerror}); expected a study file (TOML); check the path"
+            f"{name} is no valid TOML: {str(error)[:300]}; expected 'key = value' lines; correct it"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path.name} is no valid TOML: {error}; expected 'key = value' lines; correct it") from error
+
+
+def _check_nesting(text: str) -> None:
+    """Refuse keys of very many parts: Python's reader takes time and memory that grow as their square."""
+    if _LONG_KEY.search(text):
+        raise ValueError(f"a key of more than {MOST_NESTED} parts")
 
 
 def parse_settings(data: Mapping[str, Any], *, name: str = "study") -> StudySettings:
@@ -511,7 +558,10 @@ def _shown(value: Any) -> str:
         ((list, tuple), "a list"),
     ]
     kind = next((text for of, text in kinds if isinstance(value, of)), type(value).__name__)
-    text = repr(value)
+    try:
+        text = reprlib.repr(value) if kind in ("a table", "a list") and len(str(value)) > 60 else repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, lists nested a thousand times
+        return f"something endless ({kind})"
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({kind})"
 
 

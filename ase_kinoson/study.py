@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -26,10 +27,11 @@ from ase_kinoson.barriers.potentials import is_potential, potential
 from ase_kinoson.crystal.alloy import Alloy
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.supercell import Supercell
-from ase_kinoson.errors import StudyError
+from ase_kinoson.errors import KinosonError, StudyError
 from ase_kinoson.pipeline import Pipeline, one_torch_thread, say
 from ase_kinoson.settings import StudySettings, parse_settings, read_toml
 from ase_kinoson.stages import Stages, Workers, available_cores
+from ase_kinoson.whole_files import remove_leftovers
 
 if TYPE_CHECKING:
     from ase_kinoson.barriers.learned import BarrierModel
@@ -42,6 +44,10 @@ if TYPE_CHECKING:
 __all__ = ["Study", "StudyResult", "load_calculator"]
 
 _log = logging.getLogger(__name__)
+
+MOST_WORKERS = 4096
+MOST_SITES = 10**6
+"""Most sites of the supercell of a study."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,8 +164,8 @@ class Study:
     @classmethod
     def _with(cls, settings: StudySettings, base: Path, folder: Path, workers: int | None) -> Study:
         if workers is not None:
-            if workers < 1:
-                raise StudyError(f"found {workers} workers; expected at least one; correct it")
+            if not 1 <= workers <= MOST_WORKERS:
+                raise StudyError(f"found {workers} workers; expected at least one, at most {MOST_WORKERS}; correct it")
             settings = settings.model_copy(update={"workers": int(workers)})
         return cls(settings, base, folder)
 
@@ -179,8 +185,19 @@ class Study:
 
     @cached_property
     def jumps(self) -> JumpNetwork:
-        """The jumps: exchanges with a vacancy, or those of an interstitial atom."""
+        """The jumps: exchanges with a vacancy, or those of an interstitial atom.
+
+        Raises
+        ------
+        StudyError
+            If the supercell has more than a million sites.
+        """
         cell = self.alloy.supercell(self.settings.cell.size, of=self.settings.cell.of)
+        if cell.n_sites > MOST_SITES:
+            raise StudyError(
+                f"[cell] size: found a supercell of {cell.n_sites} sites; expected at most {MOST_SITES}, since every "
+                "barrier is computed in it; take a smaller one"
+            )
         s = self.settings.jumps
         if s.species is None:
             return JumpNetwork.from_supercell(cell, cutoff=s.cutoff)
@@ -246,7 +263,7 @@ class Study:
         progress
             Show progress bars.
         """
-        with self._open(progress) as run:
+        with self._open(progress, evaluation=True) as run:
             return run.transport()
 
     def run(self, progress: bool = False) -> StudyResult:
@@ -268,9 +285,33 @@ class Study:
         build_report(result.folder)
         return result
 
+    def _check_files(self, evaluation: bool) -> None:
+        """Read what the study file names before the output folder is made: a refusal leaves nothing behind."""
+        from ase_kinoson.series_summary import measured_points
+        from ase_kinoson.vacancy_stage import check_vacancy_fraction
+
+        _ = self.jumps
+        if evaluation:
+            measured_points(self)
+            check_vacancy_fraction(self)
+
+    def _check_calculator(self, evaluation: bool) -> None:
+        """Find a misspelt calculator before anything is computed; a finished study is read without it."""
+        s, stages = self.settings.states, Stages(self.folder)
+        temperatures = [f"{t:g}K" for t in self.temperatures_K]
+        names = ["training", *(temperatures if evaluation else ())]
+        for r in range(1, s.rounds + 1):
+            names += [f"round-{r}-{t}" for t in temperatures[: s.per_round]]
+        if not all(stages.stamp(f"barriers-{name}").is_file() for name in names):
+            _ = self.calculator
+
     @contextlib.contextmanager
-    def _open(self, progress: bool) -> Iterator[Pipeline]:
+    def _open(self, progress: bool, *, evaluation: bool = False) -> Iterator[Pipeline]:
+        self._check_files(evaluation)
+        self._check_calculator(evaluation)
         self.folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.folder, self.folder / "stages"):
+            remove_leftovers(folder)
         with contextlib.ExitStack() as stack:
             workers = stack.enter_context(Workers(self.n_workers)) if self.n_workers > 1 else None
             stack.enter_context(one_torch_thread())
@@ -290,48 +331,73 @@ def load_calculator(
     parameters
         Keyword arguments for the factory.
     base
-        Folder that is searched too if the module is not installed.
+        Folder that is searched too if the module is not installed; only if it holds the module, and a note says so.
 
     Raises
     ------
     StudyError
-        If there is no such module or factory, or a potential is not installed (with the command that installs it).
+        If there is no such module or factory, it cannot be imported or does not take the parameters, or a potential is
+        not installed (with the command that installs it).
     """
     from ase.calculators.calculator import get_calculator_class, names
 
-    module_name, _, attribute = name.rpartition(".")
     advice = (
         "give a potential that ase-kinoson info lists, or an importable factory such as 'ase.calculators.emt.EMT', and "
         "install what it needs"
     )
-    if is_potential(name):
-        known = potential(name, **(parameters or {}))
-        if missing := known.missing():
-            raise StudyError(f"[calculator] name: found {name!r}, which does not run here: {missing}")
-        return known
+    given = dict(parameters or {})
     try:
-        if module_name:
-            try:
-                module = importlib.import_module(module_name)
-            except ModuleNotFoundError as error:
-                local = str(Path(base).resolve())
-                if error.name != module_name.partition(".")[0] or local in sys.path:
-                    raise
-                sys.path.append(local)
-                module = importlib.import_module(module_name)
-            factory = getattr(module, attribute)
+        if is_potential(name):
+            known = potential(name, **given)
+            if missing := known.missing():
+                raise StudyError(f"[calculator] name: found {name!r}, which does not run here: {missing}")
+            return known
+        if "." in name and all(part.replace("-", "_").isidentifier() for part in name.split(".")):
+            module_name, _, attribute = name.rpartition(".")
+            factory = _imported(module_name, attribute, Path(base))
         elif name.lower() in names:
             factory = get_calculator_class(name.lower())
         else:
             raise StudyError(
                 f"[calculator] name: found {name!r}, which ASE does not know; expected a calculator; {advice}"
             )
-    except (ImportError, AttributeError) as error:
+    except KinosonError:
+        raise
+    except (Exception, SystemExit) as error:  # a module of the user may raise anything
+        what = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
         raise StudyError(
-            f"[calculator] name: cannot import {name!r} ({error}); expected a calculator; {advice}"
+            f"[calculator] name: cannot import {name!r} ({what}); expected a calculator; {advice}"
         ) from error
     if not callable(factory):
         raise StudyError(
             f"[calculator] name: {name!r} is no class or function; expected a calculator factory; {advice}"
         )
-    return functools.partial(factory, **parameters) if parameters else factory
+    signature = None
+    with contextlib.suppress(ValueError):  # what is compiled may have none
+        signature = inspect.signature(factory, follow_wrapped=False)  # a wrapper may fill in arguments
+    try:
+        if signature is not None:
+            signature.bind(**given)
+    except TypeError as error:
+        raise StudyError(
+            f"[calculator] parameters: found {sorted(given)} ({error}); expected arguments of {name}; correct them"
+        ) from error
+    return functools.partial(factory, **given) if given else factory
+
+
+def _imported(module_name: str, attribute: str, base: Path) -> Any:
+    """Attribute of a module that is installed, or lies in the folder of the study, which is said then."""
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        local, top = base.resolve(), module_name.partition(".")[0]
+        there = (local / f"{top}.py").is_file() or (local / top).is_dir()
+        if error.name != top or str(local) in sys.path or not there:
+            raise
+    _log.warning("the calculator is taken from the module %s in the folder of the study, %s", top, local)
+    sys.path.append(str(local))
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except BaseException:
+        sys.path.remove(str(local))
+        raise

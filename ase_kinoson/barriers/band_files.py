@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms
-from monty.io import zopen
 from numpy.typing import NDArray
 
-from ase_kinoson.errors import BarrierError
+from ase_kinoson.crystal.structure_files import read_images
+from ase_kinoson.errors import BarrierError, KinosonError
+from ase_kinoson.given_files import given_bytes, shown, unpacked
 
 __all__ = ["Band", "BandError", "find_bands", "spline_top"]
 
 SUFFIXES = (".traj", ".xyz", ".extxyz")
 """Files of a folder that are read as bands; a further ``.gz`` is allowed."""
+MOST_BYTES = 2**29
+"""Largest file with the images of a band, also unpacked: 512 MiB."""
 _ENERGY = re.compile(r"energy\(sigma->0\)\s*=\s*([-+\d.Ee]+)")
 
 
@@ -90,30 +92,43 @@ def _try(name: str, read: Any, source: Any) -> tuple[str, Band | BandError]:
         return name, read(source, name)
     except BandError as error:
         return name, error
+    except KinosonError as error:
+        return name, BandError(None, f"cannot be read: {error}")
     except Exception as error:  # readers of damaged files raise anything
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return name, BandError(None, f"cannot be read ({text}); expected a complete band; write it again")
 
 
-def _from_path(path: Path, name: str) -> Iterator[tuple[str, Band | BandError]]:
-    if path.is_file():
+def _from_path(path: Path, name: str, above: frozenset[Path] = frozenset()) -> Iterator[tuple[str, Band | BandError]]:
+    """All bands of a file or folder; a link to a folder ``above`` leads nowhere."""
+    try:
+        kind = "file" if path.is_file() else "folder" if path.is_dir() else ""
+        inner = sorted(path.iterdir()) if kind == "folder" else []
+        vasp = bool(inner and _vasp_folders(path))
+        own = path.resolve()
+    except (OSError, RuntimeError) as error:  # no permission, too long a name, a link to itself
+        raise BarrierError(
+            f"cannot read {shown(str(path))} ({error}); expected NEB results; correct the path"
+        ) from error
+    if kind == "file":
         yield _try(name, _from_file, path)
         return
-    if not path.is_dir():
+    if not kind:
         raise BarrierError(f"found no file or folder {str(path)!r}; expected NEB results; correct the path")
-    if _vasp_folders(path):
+    if vasp:
         yield _try(name, _from_vasp, path)
         return
-    for inside in sorted(path.iterdir()):
+    above = above | {own}
+    for inside in inner:
         if inside.is_dir():
-            yield from _from_path(inside, f"{name.rstrip('/')}/{inside.name}")
+            if inside.resolve() not in above:
+                yield from _from_path(inside, f"{name.rstrip('/')}/{inside.name}", above)
         elif inside.name.removesuffix(".gz").endswith(SUFFIXES):
             yield _try(f"{name.rstrip('/')}/{inside.name}", _from_file, inside)
 
 
 def _from_file(path: Path, name: str) -> Band:
-    images = ase.io.read(path, index=":")
-    return _from_images(images if isinstance(images, list) else [images], name)
+    return _from_images(read_images(path, every=True, most_bytes=MOST_BYTES, error=BarrierError), name)
 
 
 def _from_images(images: list[Atoms], name: str) -> Band:
@@ -182,7 +197,7 @@ def spline_top(spline: Any) -> float:
 
 def _vasp_folders(path: Path) -> list[Path]:
     """The folders 00, 01, … of a VASP NEB, in order; empty if this is none."""
-    folders = [p for p in path.iterdir() if p.is_dir() and p.name.isdigit()]
+    folders = [p for p in path.iterdir() if p.is_dir() and re.fullmatch("[0-9]{1,6}", p.name)]
     if not any(_one_of(p, ("CONTCAR", "POSCAR", "OUTCAR")) for p in folders):
         return []
     return sorted(folders, key=lambda p: int(p.name))
@@ -213,8 +228,7 @@ def _from_vasp(path: Path, name: str) -> Band:
             raise BandError(
                 i, f"found no {missing} in {folder.name}; expected both in every image, ends included; copy them"
             )
-        image = ase.io.read(places, format="vasp")
-        assert isinstance(image, Atoms)
+        (image,) = read_images(places, kind="vasp", error=BarrierError)
         images.append(Atoms(image.numbers, positions=image.positions, cell=image.cell, pbc=True))
         energy, force = _outcar(outcar, i)
         energies.append(energy)
@@ -225,8 +239,10 @@ def _from_vasp(path: Path, name: str) -> Band:
 
 def _outcar(path: Path, image: int) -> tuple[float, NDArray[np.float64] | None]:
     """Last energy (smearing extrapolated to zero, eV) and last forces (eV/Å) of an OUTCAR."""
-    with zopen(path, "rt", encoding="utf-8", errors="replace") as stream:
-        text = str(stream.read())
+    data = given_bytes(path, expected="an OUTCAR of VASP", most=MOST_BYTES, error=BarrierError)
+    if path.suffix == ".gz":
+        data = unpacked(data, "gz", path, most=MOST_BYTES, expected="an OUTCAR of VASP", error=BarrierError)
+    text = data.decode("utf-8", errors="replace")
     found = _ENERGY.findall(text)
     if not found:
         raise BandError(

@@ -356,9 +356,18 @@ def _spline_maximum(band: Band, positions: NDArray) -> float:
     That of an ``NEBAnalysis`` itself; with true forces the cubic pieces of ``NEBTools.get_barrier``; else the cubic
     spline of ``NEBAnalysis``, flat at both ends.
     """
-    e = band.energies
     if band.spline_maximum is not None:
-        return float(e[0]) + band.spline_maximum
+        return float(band.energies[0]) + band.spline_maximum
+    try:
+        return _curve_top(band, positions)
+    except (np.linalg.LinAlgError, ValueError) as error:  # images that coincide
+        raise BandError(
+            None, f"no curve goes through its images ({error}); expected images that follow each other; write it again"
+        ) from error
+
+
+def _curve_top(band: Band, positions: NDArray) -> float:
+    e = band.energies
     if band.gradients and all(force is not None for force in band.forces):
         return float(e[0] + fit_raw(e, band.forces, positions.copy()).fit_energies.max())
     steps = np.sqrt(np.square(np.diff(positions, axis=0)).sum(axis=(1, 2)))

@@ -16,7 +16,7 @@ from ase_kinoson.barriers.reference import NO_JUMP, NOT_COMPUTED, Barriers
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
-from ase_kinoson.errors import BarrierError, KinosonWarning
+from ase_kinoson.errors import BarrierError, FailedCalculations
 
 __all__ = ["ImportedBand", "ImportedBands", "RefusedBand", "import_bands"]
 
@@ -131,7 +131,7 @@ def import_bands(
     Parameters
     ----------
     bands
-        A file that ASE reads (trajectory, extended XYZ; of an optimiser's trajectory the last step counts), a folder
+        A trajectory, extended XYZ file or database of ASE (of an optimiser's trajectory the last step counts), a folder
         of such files (``.traj``, ``.xyz``, ``.extxyz``) or of folders, a VASP folder with ``00`` … ``0N``, a list of
         Atoms with energies, an ``NEB`` of ASE, an ``NEBAnalysis`` of pymatgen, or a list or mapping of these.
     jumps
@@ -178,6 +178,9 @@ def import_bands(
     """
     if barrier not in BARRIERS:
         raise BarrierError(f"found barrier={barrier!r}; expected 'highest' or 'spline'; choose one")
+    for name, value in (("fmax", fmax), ("energy_tolerance", energy_tolerance), ("cell_tolerance", cell_tolerance)):
+        if value is not None and not 0 <= value < np.inf:
+            raise BarrierError(f"found {name}={value}; expected a finite number of at least 0; correct it")
     limits = BandLimits(barrier, fmax, cell_tolerance, unwrap)
     found: list[BandJump] = []
     refused: list[RefusedBand] = []
@@ -199,9 +202,13 @@ def import_bands(
     imported = _collect([found[i] for i in keep], [keys[i] for i in keep], jumps, barrier, refused)
     if refused:
         warnings.warn(
-            f"{len(refused)} of {len(refused) + len(imported.bands)} bands are refused; the first: {refused[0]}; see "
-            ".refused",
-            KinosonWarning,
+            FailedCalculations(
+                f"{len(refused)} of {len(refused) + len(imported.bands)} bands are refused; the first: {refused[0]}",
+                number=len(refused),
+                limit=0,
+                unit="bands",
+                advice="see .refused",
+            ),
             stacklevel=2,
         )
     return imported

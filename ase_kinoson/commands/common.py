@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ase.cli.main import CLIError
-
 from ase_kinoson.errors import KinosonError
 
 if TYPE_CHECKING:
@@ -68,7 +66,8 @@ def clean_errors(args: Namespace) -> Iterator[None]:
         text = str(error)
         if isinstance(error, OSError) and error.strerror:
             text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-        raise CLIError(" ".join(text.split())) from error
+        # not an error of ASE's command line, which would add how the whole program is used
+        raise SystemExit(f"ase-kinoson: error: {' '.join(text.split())}") from error
 
 
 def _interrupted(args: Namespace) -> int:

@@ -102,12 +102,14 @@ def _compute(args: Namespace, lengths: dict[str, Any], effort: dict[str, Any]) -
     model = BarrierModel.load(args.model)
     path = Path(args.study)
     folder = path.with_name(f"{path.stem}-map") if args.out is None else Path(args.out)
-    folder.mkdir(parents=True, exist_ok=True)
+    if args.seed < 0:
+        raise KinosonError(f"found --seed {args.seed}; expected 0 or more; correct it")
     settings = MapSettings(**{"attempt_frequency": study.settings.transport.attempt_frequency, **effort})
+    jumps, grid = study.jumps, composition_grid(species, args.step)
     found = composition_map(
-        study.jumps,
+        jumps,
         model,
-        composition_grid(species, args.step),
+        grid,
         temperature_K=study.temperatures_K,
         lattice_constant=lengths or None,
         settings=settings,

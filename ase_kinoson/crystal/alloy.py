@@ -17,9 +17,10 @@ from ase.data import atomic_numbers
 from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.crystal.interstitial_sites import site_positions, symmetry_copies
+from ase_kinoson.crystal.structure_files import read_cif, read_images, structure_format
 from ase_kinoson.crystal.sublattice import VACANCY, Sublattice
-from ase_kinoson.crystal.symmetry import SpaceGroup, find_standard, primitive_cell
-from ase_kinoson.errors import KinosonWarning, StructureError
+from ase_kinoson.crystal.symmetry import SpaceGroup, check_crystal, check_finite, find_standard, primitive_cell
+from ase_kinoson.errors import StructureError, VacantSites
 from ase_kinoson.mson import Storable
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ class Alloy(Storable):
                 "expected the average composition; read the file with Alloy.from_file(path) or pass a pymatgen "
                 "Structure"
             )
-        if len(atoms) == 0 or abs(atoms.cell.volume) < 1e-6:
+        check_finite(np.array(atoms.cell), atoms.positions)
+        if len(atoms) == 0 or not abs(atoms.cell.volume) > 1e-6:
             raise StructureError(
                 f"found {len(atoms)} atoms in a cell of volume {atoms.cell.volume:.3g} Å³; expected a crystal; "
                 "set atoms.cell "
@@ -169,13 +171,15 @@ class Alloy(Storable):
         mobile: Sequence[str] | None = None,
         symprec: float = 1e-3,
     ) -> Alloy:
-        """Read a CIF (with partial occupancies), a POSCAR, or any file that ASE reads.
+        """Read a CIF (with partial occupancies), a POSCAR, or another structure file.
 
         Parameters
         ----------
         path
             CIF files go through pymatgen and keep partial occupancies; others go through ASE, and take ``composition``
-            as in :meth:`from_atoms`.
+            as in :meth:`from_atoms`: POSCAR and CONTCAR of VASP, extended XYZ, trajectories and databases (``.json``,
+            ``.db``) of ASE, XSF, data files of LAMMPS, inputs of Quantum ESPRESSO and DFTB+. Other formats are refused,
+            since some readers of ASE run programs or take names for addresses. Of several images the last one counts.
         composition, mobile, symprec
             As in :meth:`from_atoms`.
 
@@ -185,22 +189,9 @@ class Alloy(Storable):
             If the file is missing or no structure can be read from it, or as in :meth:`from_structure` and
             :meth:`from_atoms`.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise StructureError(f"found no file {str(path)!r}; expected a CIF, POSCAR or extxyz file; check the path")
-        if path.suffix.lower() in (".cif", ".mcif") and composition is None:
-            structure = _read_cif(path)
-            return cls.from_structure(structure, mobile=mobile, symprec=symprec)
-        import ase.io
-
-        try:
-            atoms = ase.io.read(path)
-        except Exception as error:
-            raise StructureError(
-                f"ASE cannot read {path.name} ({error}); expected a structure file; convert it to CIF, POSCAR or extxyz"
-            ) from error
-        if isinstance(atoms, list):  # pragma: no cover - ase.io.read returns the last image by default
-            atoms = atoms[-1]
+        if structure_format(path) == "cif" and composition is None:
+            return cls.from_structure(read_cif(path), mobile=mobile, symprec=symprec)
+        atoms = read_images(path)[0]
         if composition is not None:
             atoms.info.pop("occupancy", None)
         return cls.from_atoms(atoms, composition, mobile=mobile, symprec=symprec)
@@ -245,6 +236,7 @@ class Alloy(Storable):
             clean = tuple(sorted((s, round(float(x), 8)) for s, x in amounts.items() if x > 1e-9))
             label = names[i] if names else "".join(s if x == 1 else f"{s}{x:.6g}" for s, x in clean)
             kinds[i] = table.setdefault((label, clean), len(table))
+        check_crystal(cell, scaled, pbc, symprec)
         prim, basis, index = primitive_cell(cell, scaled, kinds, pbc, symprec=symprec)
         entries = list(table)
         disordered = [label for label, clean in entries if len(clean) > 1]
@@ -269,8 +261,13 @@ class Alloy(Storable):
                     else "its vacant sites are placed like a further species and do not move"
                 )
                 warnings.warn(
-                    f"sublattice {sub.name!r} has {100 * sub.vacant_fraction:.4g} % vacant sites; {treatment}",
-                    KinosonWarning,
+                    VacantSites(
+                        f"sublattice {sub.name!r} has {100 * sub.vacant_fraction:.4g} % vacant sites; {treatment}",
+                        number=100 * sub.vacant_fraction,
+                        limit=0,
+                        unit="%",
+                        advice="give occupancies that add up to 1 if this is not what you mean",
+                    ),
                     stacklevel=3,
                 )
         return alloy
@@ -416,27 +413,6 @@ class Alloy(Storable):
             vacant = f", {100 * sub.vacant_fraction:.4g} % vacant sites" if sub.vacant_fraction > 1e-9 else ""
             lines.append(f"sublattice {sub.name}: {n} sites, {what}, {role}{vacant}")
         return "\n".join(lines)
-
-
-def _read_cif(path: Path) -> Structure:
-    """Read a disordered CIF; pymatgen says of occupancies above 1 only that there is no structure."""
-    from pymatgen.io.cif import CifParser
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return CifParser(path).parse_structures(primitive=False)[0]
-        except Exception as error:
-            try:
-                CifParser(path, occupancy_tolerance=1e6).parse_structures(primitive=False)
-            except Exception:
-                raise StructureError(
-                    f"pymatgen cannot read {path.name} ({error}); expected a CIF of a crystal; check the file"
-                ) from error
-            raise StructureError(
-                f"found occupancies above 1 in {path.name}; expected the occupancies of a site to sum to at most 1; "
-                "correct _atom_site_occupancy"
-            ) from error
 
 
 def _conventional(

@@ -16,7 +16,7 @@ from ase_kinoson.crystal.passages import open_passages
 from ase_kinoson.crystal.site_table import SiteTable
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.crystal.symmetry import PairOrbits
-from ase_kinoson.errors import KinosonWarning, MappingError, StructureError
+from ase_kinoson.errors import ClosedDirections, MappingError, StructureError
 from ase_kinoson.mson import Storable
 
 __all__ = ["JumpNetwork"]
@@ -134,10 +134,15 @@ class JumpNetwork(Storable):
         network._check_images()
         if cutoff is None and alloy.is_interstitial and network.n_open_directions < network.dimension:
             warnings.warn(
-                f"the jumps between nearest {'/'.join(s.name for s in alloy.sublattices if s.interstitial)} sites lead "
-                f"on in {network.n_open_directions} of {network.dimension} directions; the diffusivity across is zero; "
-                "pass cutoff= (Å) for longer jumps, or further kinds of sites",
-                KinosonWarning,
+                ClosedDirections(
+                    f"the jumps between nearest {'/'.join(s.name for s in alloy.sublattices if s.interstitial)} sites "
+                    f"lead on in {network.n_open_directions} of {network.dimension} directions; the diffusivity across "
+                    "is zero",
+                    number=network.n_open_directions,
+                    limit=network.dimension,
+                    unit="directions",
+                    advice="pass cutoff= (Å) for longer jumps, or further kinds of sites",
+                ),
                 stacklevel=2,
             )
         return network
@@ -388,7 +393,8 @@ def _longest_nearest(cell: Supercell, mobile: NDArray) -> float:
     from ase.neighborlist import primitive_neighbor_list
 
     alloy = cell.alloy
-    reach = 1.01 * float(np.linalg.norm(alloy.cell[alloy.pbc], axis=1).max())
+    # no site is farther from the next one than from its own nearest image; a longer reach costs memory as its cube
+    reach = 1.01 * float(np.linalg.norm(alloy.cell[alloy.pbc], axis=1).min())
     i, j, d = primitive_neighbor_list("ijd", alloy.pbc, alloy.cell, alloy.scaled_positions @ alloy.cell, reach)
     both = mobile[i] & mobile[j]
     return max(float(d[both & (i == b)].min()) for b in np.flatnonzero(mobile))

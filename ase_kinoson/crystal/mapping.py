@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import minkowski_reduce
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
@@ -128,18 +130,34 @@ def _codes(cell: Supercell, atoms: Atoms) -> NDArray[np.int8]:
 
 
 def minimum_image(cell: Supercell, vectors: NDArray) -> NDArray:
-    """Minimum-image vectors (exact for cells of normal shape; 27 images are compared)."""
-    scaled = np.asarray(vectors) @ np.linalg.inv(cell.cell)
+    """Minimum-image vectors, exact for cells of any shape: 27 images by the shortest vectors of the lattice.
+
+    Notes
+    -----
+    P. Q. Nguyen and D. Stehlé, ACM Trans. Algorithms 5, 46 (2009): in a Minkowski-reduced cell the nearest image is
+    among these.
+    """
+    box = _short_vectors(cell.cell.tobytes(), cell.pbc.tobytes())
+    scaled = np.asarray(vectors) @ np.linalg.inv(box)
     scaled = np.where(cell.pbc, scaled - np.rint(scaled), scaled)
-    first = scaled @ cell.cell
-    metric = cell.cell @ cell.cell.T
+    first = scaled @ box
+    metric = box @ box.T
     if np.abs(metric - np.diag(np.diag(metric))).max() < 1e-9 * metric.max():
         return first  # orthogonal cells need no other image
     ranges = [(-1, 0, 1) if p else (0,) for p in cell.pbc]
-    images = np.array(list(itertools.product(*ranges))) @ cell.cell
+    images = np.array(list(itertools.product(*ranges))) @ box
     trial = first[..., None, :] + images
     pick = (trial**2).sum(-1).argmin(-1)
     return np.take_along_axis(trial, pick[..., None, None], axis=-2)[..., 0, :]
+
+
+@lru_cache(maxsize=256)
+def _short_vectors(cell: bytes, pbc: bytes) -> NDArray[np.float64]:
+    """Minkowski-reduced vectors of a lattice, Å; the given ones if they are as short."""
+    vectors, periodic = np.frombuffer(cell).reshape(3, 3), np.frombuffer(pbc, dtype=bool)
+    reduced = np.array(minkowski_reduce(vectors, pbc=periodic)[0])
+    before, after = (np.sort(np.linalg.norm(x[periodic], axis=1)) for x in (vectors, reduced))
+    return vectors if np.allclose(before, after, rtol=1e-9, atol=0) else reduced
 
 
 def _distances(cell: Supercell, points: NDArray) -> NDArray:

@@ -14,9 +14,11 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
 
+from ase_kinoson.crystal.structure_files import read_images
 from ase_kinoson.crystal.supercell import Supercell
-from ase_kinoson.errors import StatesError
+from ase_kinoson.errors import KinosonError, StatesError
 from ase_kinoson.mson import Storable
+from ase_kinoson.whole_files import replace_file
 
 __all__ = ["ENSEMBLES", "States"]
 
@@ -230,7 +232,8 @@ class States(Storable):
         if images:
             # extxyz does not escape backslashes
             images[0].info["states"] = json.dumps(about).replace("%", "%25").replace("\\", "%5C")
-        ase.io.write(path, images, format="extxyz")
+        with replace_file(path) as temporary:
+            ase.io.write(temporary, images, format="extxyz")
 
     @classmethod
     def read(cls, path: str | Path, supercell: Supercell) -> States:
@@ -249,13 +252,18 @@ class States(Storable):
             If the file cannot be read, holds no states, or was written for another supercell.
         """
         try:
-            images = ase.io.read(path, index=":", format="extxyz")
-        except Exception as error:
+            images = read_images(path, every=True, kind="extxyz", most_bytes=2**31, error=StatesError)
+            return cls._of_images(images, path, supercell)
+        except KinosonError:
+            raise
+        except Exception as error:  # labels of the file that are none
             raise StatesError(
-                f"cannot read states from {path} ({error}); expected extended XYZ; write them again"
+                f"cannot read states from {path} ({type(error).__name__}: {error}); expected extended XYZ as "
+                "States.write leaves it; write them again"
             ) from error
-        if not images:
-            raise StatesError(f"found no states in {path}; expected at least one; sample states first")
+
+    @classmethod
+    def _of_images(cls, images: list[Atoms], path: str | Path, supercell: Supercell) -> States:
         first = images[0].info
         about = first.get("states", "{}")
         if isinstance(about, str):
@@ -269,9 +277,12 @@ class States(Storable):
         energies = [a.info.get("model_energy") for a in images]
         occupations = []
         for atoms in images:
-            if "supercell" in about and "site" in atoms.arrays and len(atoms) == len(set(atoms.arrays["site"])):
+            sites = atoms.arrays.get("site")
+            if "supercell" in about and sites is not None and len(atoms) == len(set(sites)):
+                if sites.min(initial=0) < 0 or sites.max(initial=0) >= supercell.n_sites:
+                    raise ValueError(f"a site is none of the {supercell.n_sites} of the supercell")
                 row = np.zeros(supercell.n_sites, dtype=np.int8)
-                row[atoms.arrays["site"]] = [supercell.species.index(s) for s in atoms.get_chemical_symbols()]
+                row[sites] = [supercell.species.index(s) for s in atoms.get_chemical_symbols()]
                 occupations.append(row)
             else:
                 occupations.append(supercell.map_atoms(atoms).occupation)

@@ -18,6 +18,7 @@ from ase_kinoson.mson import Storable
 
 __all__ = ["Mapped", "Supercell"]
 
+MOST_REPEATS = 10**6
 MOST_SITES = 2**31 - 2**16
 """More sites than this (and a margin for the coordinates of neighbours) would not fit into 32-bit integers."""
 
@@ -57,9 +58,17 @@ class Supercell(Storable):
         StructureError
             If the size is none, or repeats a direction that is not periodic.
         """
-        given = np.asarray(size)
-        if given.size and np.abs(given - np.rint(given)).max() > 1e-9:
-            raise StructureError(f"found supercell size {given.tolist()}; expected integers; round them")
+        try:
+            given = np.array(size, dtype=float)
+        except (TypeError, ValueError, OverflowError):
+            given = np.array([np.nan])
+        if not np.isfinite(given).all() or np.abs(given - np.rint(given)).max(initial=0.0) > 1e-9:
+            raise StructureError(f"found supercell size {_said(size)}; expected integers; round them")
+        if np.abs(given).max(initial=0.0) > MOST_REPEATS:
+            raise StructureError(
+                f"found supercell size {_said(size)}; expected at most {MOST_REPEATS} in each direction; take a "
+                "smaller one"
+            )
         given = np.rint(given).astype(np.int64)
         if given.ndim == 0:
             given = np.where(alloy.pbc, given, 1)
@@ -67,7 +76,7 @@ class Supercell(Storable):
             given = np.diag(given)
         if given.shape != (3, 3) or round(np.linalg.det(given)) == 0:
             raise StructureError(
-                f"found supercell size {np.asarray(size).tolist()}; expected one integer, three integers or a "
+                f"found supercell size {_said(size)}; expected one integer, three integers or a "
                 "non-singular 3x3 "
                 "integer matrix; correct it"
             )
@@ -440,3 +449,12 @@ def largest_remainder(fractions: ArrayLike, total: int) -> list[int]:
     order = np.argsort(-(exact - base), kind="stable")
     base[order[:missing]] += 1
     return [int(b) for b in base]
+
+
+def _said(size: object) -> str:
+    """What was given as a size, for messages; whole numbers of thousands of digits have no text."""
+    try:
+        text = str(size.tolist() if isinstance(size, np.ndarray) else size)
+    except ValueError:
+        return "of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:80]}…"

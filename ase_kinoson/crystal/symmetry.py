@@ -17,7 +17,83 @@ from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.errors import StructureError
 
-__all__ = ["PairOrbits", "SpaceGroup", "find_operations", "find_standard", "primitive_cell"]
+__all__ = [
+    "PairOrbits",
+    "SpaceGroup",
+    "check_crystal",
+    "check_finite",
+    "find_operations",
+    "find_standard",
+    "primitive_cell",
+]
+
+
+MOST_SITES = 4000
+"""Most sites of a crystal; the search for its symmetry takes a minute there."""
+MOST_PAIRS = 2e5
+"""Most pairs of sites within a cutoff."""
+LENGTHS = (0.1, 1e4)
+"""Shortest and longest cell vector, Å."""
+LARGEST = 1e6
+FLATTEST = 1e-3
+"""Smallest volume of a cell in units of that of the box of its lengths."""
+
+
+def check_finite(cell: NDArray, positions: NDArray) -> None:
+    """Refuse numbers that are none, or so large that their squares are none."""
+    largest = np.abs(np.concatenate([np.ravel(cell), np.ravel(positions)])).max()  # NaN if one is
+    if not largest <= LARGEST:
+        raise StructureError(
+            f"found {largest:.3g} in the cell or the positions; expected finite numbers of at most {LARGEST:g}; "
+            "correct the structure"
+        )
+
+
+def check_crystal(cell: NDArray, scaled: NDArray, pbc: NDArray, symprec: float) -> None:
+    """Refuse what no crystal is; spglib ends the process over a cell that is not finite, or never ends.
+
+    Parameters
+    ----------
+    cell : ndarray, shape (3, 3)
+        Cell vectors (rows), Å.
+    scaled : ndarray, shape (n, 3)
+        Scaled positions.
+    pbc : ndarray of bool, shape (3,)
+        Periodic directions.
+    symprec
+        Tolerance, Å.
+
+    Raises
+    ------
+    StructureError
+        If no direction is periodic, the cell is not finite, flat, tiny or huge, or there are too many sites.
+    """
+    check_finite(cell, scaled)
+    if not np.any(pbc):
+        raise StructureError(
+            "found no periodic direction (pbc); expected a crystal; write pbc into the file, or set atoms.pbc"
+        )
+    lengths = np.linalg.norm(cell, axis=1)
+    if lengths.min() < LENGTHS[0] or lengths.max() > LENGTHS[1]:
+        raise StructureError(
+            f"found cell vectors of {lengths.min():.3g} to {lengths.max():.3g} Å; expected {LENGTHS[0]:g} to "
+            f"{LENGTHS[1]:g} Å; correct the cell"
+        )
+    if abs(np.linalg.det(cell)) < FLATTEST * lengths.prod():
+        raise StructureError(
+            f"found a cell of volume {abs(np.linalg.det(cell)):.3g} Å³ with vectors of {lengths[0]:.3g}, "
+            f"{lengths[1]:.3g} and {lengths[2]:.3g} Å; expected one that is not flat; correct the cell"
+        )
+    if len(scaled) > MOST_SITES:
+        raise StructureError(
+            f"found {len(scaled)} sites; expected a crystal of at most {MOST_SITES}; give its unit cell, and make the "
+            "supercell from that"
+        )
+    if not 0 < symprec < 0.25 * lengths.min():
+        raise StructureError(
+            f"found symprec={symprec:g} Å; expected a tolerance above 0 and far below the cell vectors "
+            f"({lengths.min():.3g} Å); choose 1e-3 or so"
+        )
 
 
 def find_operations(cell: NDArray, scaled: NDArray, kinds: NDArray, symprec: float) -> tuple[NDArray, NDArray]:
@@ -258,6 +334,13 @@ class PairOrbits:
         include: NDArray | None = None,
     ) -> PairOrbits:
         """List and classify all pairs shorter than ``cutoff`` (Å) between the sites marked by ``include``."""
+        # about as many as in a ball of this radius; a cell with vacuum has fewer
+        estimate = len(scaled) ** 2 * 4.19 * float(cutoff) ** 3 / abs(np.linalg.det(cell))
+        if not estimate < MOST_PAIRS:
+            raise StructureError(
+                f"found a cutoff of {cutoff:.4g} Å, with about {estimate:.1e} pairs in the primitive cell; expected at "
+                f"most {MOST_PAIRS:.0e} pairs; take a smaller cutoff"
+            )
         i, j, vectors, cells = primitive_neighbor_list(
             "ijDS", pbc, cell, scaled @ cell, float(cutoff), use_scaled_positions=False
         )

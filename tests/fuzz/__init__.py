@@ -1,0 +1,1 @@
+"""Hostile and broken files: what is read refuses them in one sentence, or accepts them; nothing else happens."""

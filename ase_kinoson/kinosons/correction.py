@@ -12,7 +12,7 @@ from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonError, StatesError
 from ase_kinoson.kinetics.rates import Rates, RateSource
 from ase_kinoson.kinetics.sampling import sample_states
-from ase_kinoson.kinosons.coefficients import Averages
+from ase_kinoson.kinosons.coefficients import Averages, Composition
 from ase_kinoson.kinosons.continuation import go_on, unsettled
 from ase_kinoson.kinosons.corrected import CorrectedTransport, climb, diagonal, finish, network_of
 from ase_kinoson.kinosons.functional import jump_terms
@@ -26,6 +26,9 @@ __all__ = ["correct"]
 
 MODEL_TRAJECTORIES = 1024
 """Trajectories, and sampled states, where the result has no states of the model."""
+
+SAME_COUNTS = 0.6
+"""Atoms of a species by which the states of a result and those of the model may differ, on average."""
 
 
 def correct(
@@ -82,7 +85,8 @@ def correct(
     Raises
     ------
     KinosonError
-        If there are too few independent states.
+        If there are too few independent states, if the ladder leaves nothing but rounding (a trapped carrier), or if a
+        species moves in the result and not in the model.
     ModelError
         If the model does not belong to the jumps.
 
@@ -141,6 +145,7 @@ def correct(
         )
     if not isinstance(rates.source, RateSource) and start.ensemble != "random":
         check_temperature(start, rates.temperature_K)
+    _check_composition(start, result)
     moments = follow(
         start,
         network,
@@ -166,6 +171,8 @@ def correct(
             seed=seed,
             progress=progress,
         )
+    if walked is None:
+        ladder.refuse_rounding()
     same_source = _same_barriers(result, model, rates)
     if same_source:
         averages = walked or Averages(ladder.collective, ladder.bare, ladder.tracer, diagonal(ladder.bare))
@@ -194,11 +201,18 @@ def _ratio(result: Transport, ladder: Ladder, rates: Rates, paired: bool) -> tup
     bare = ours.collective_bare[:n_rows]
     if paired:
         model_collective, model_tracer, model_bare = _on_states(result, rates, len(ours.collective) - 1)
-        ratio = np.sqrt(np.einsum("raa->ra", scalar(bare)) / np.einsum("raa->ra", scalar(model_bare[:n_rows])))
+        ratio = _root_ratio(np.einsum("raa->ra", scalar(bare)), np.einsum("raa->ra", scalar(model_bare[:n_rows])))
         bare = (ratio[:, :, None] * ratio[:, None, :])[..., None, None] * ladder.bare[:n_rows]
     top = scalar(ours.collective[:n_rows])
     bottom = scalar(model_collective[:n_rows])
-    scale = np.sqrt(np.einsum("raa->ra", top) / np.einsum("raa->ra", bottom))
+    still = np.einsum("raa->ra", bottom)[0] <= 0
+    if np.any(still & (np.einsum("raa->ra", top)[0] > 0)):
+        names = [s for s, here in zip(composition.species, still, strict=True) if here]
+        raise KinosonError(
+            f"found no motion of {', '.join(names)} with the rates of the model, and some in the result; expected "
+            "both, to take their ratio; correct the model's barriers"
+        )
+    scale = _root_ratio(np.einsum("raa->ra", top), np.einsum("raa->ra", bottom))
     pairs = scale[:, :, None] * scale[:, None, :]
     if paired:
         collective = pairs[..., None, None] * ladder.collective[:n_rows]
@@ -228,6 +242,15 @@ def _ratio(result: Transport, ladder: Ladder, rates: Rates, paired: bool) -> tup
     return averages, surrogate
 
 
+def _root_ratio(top: NDArray, bottom: NDArray) -> NDArray[np.float64]:
+    """√(top/bottom); 1 where nothing moves in either, NaN in resamples in which only one of them moves."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.sqrt(top / bottom)
+    found[(top == 0) & (bottom == 0)] = 1.0
+    found[~np.isfinite(found)] = np.nan
+    return np.asarray(found)
+
+
 def _on_states(result: Transport, rates: Rates, n_resamples: int) -> tuple[NDArray, NDArray, NDArray]:
     """Λ_mod[y] and Λ_mod[0] on the states of the result with the weights they were drawn with, resampled like it."""
     states, composition = result.states, result.composition
@@ -244,6 +267,23 @@ def _on_states(result: Transport, rates: Rates, n_resamples: int) -> tuple[NDArr
     x = terms.bare[:, :, composition.index]
     bare = boot.rows(0.5 * np.einsum("nk,nkax,nkby->nabxy", w, x, x, optimize=True))
     return collective, tracer, bare
+
+
+def _check_composition(start: States, result: Transport) -> None:
+    """Refuse states of another alloy: what they correct is another coefficient."""
+    ours, theirs = result.composition, Composition.of(start)
+    assert ours is not None
+    x, y = (dict(zip(c.species, c.fractions, strict=True)) for c in (ours, theirs))
+    apart = max(abs(x.get(s, 0.0) - y.get(s, 0.0)) for s in {*x, *y})
+    if apart * len(start.supercell.mobile_sites) > SAME_COUNTS:
+
+        def text(c: dict[str, float]) -> str:
+            return ", ".join(f"{s} {v:.3f}" for s, v in c.items())
+
+        raise StatesError(
+            f"found model states of {text(y)} atoms per site for a result of {text(x)}; expected one composition; pass "
+            "states= of the model with the atoms of the result"
+        )
 
 
 def _kept(network: JumpNetwork) -> tuple[str, ...]:

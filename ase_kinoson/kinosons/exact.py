@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,21 +13,26 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
+from ase_kinoson.barriers.source import JumpEnergies
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.errors import KinosonError, ModelError
-from ase_kinoson.kinetics.rates import Rates
+from ase_kinoson.kinetics.rates import Rates, RateSource, check_total
 from ase_kinoson.kinosons.assembly import assemble
 from ase_kinoson.kinosons.functional import JumpTerms, bare_displacements
 from ase_kinoson.kinosons.result import EXACT, Transport
 from ase_kinoson.kinosons.state_space import StateSpace, mobile_counts
 from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
+from ase_kinoson.kinosons.wide_rates import Enclosed, enclose, is_wide, unseen
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
 __all__ = ["StateSpace", "exact_lambda", "exact_tracer", "exact_transport"]
 
 DIRECT_LIMIT = 2_000
 """Largest state space solved by factorisation, whose factors are nearly dense; larger ones by conjugate gradients."""
+
+DIRECT_WIDE = 8_000
+"""The same where rates spread over many decades: conjugate gradients are slow there, and leave more over."""
 
 TOLERANCE = 1e-11
 """Relative residual of conjugate gradients."""
@@ -79,11 +85,10 @@ def exact_transport(
     rates = Rates.of(source, jumps, temperature_K=temperature_K, attempt_frequency=attempt_frequency)
     space = StateSpace.enumerate(jumps, counts=counts, limit=limit)
     weights = space.weights(rates)
-    _, _, y = exact_lambda(space, rates, weights=weights)
+    solved = solve_exactly(space, rates, weights=weights)
     states = space.states(weights, ensemble="equilibrium", temperature_K=temperature_K, source="enumerated")
     bare = bare_displacements(jumps, space.occupations, space.carriers)
-    valid = (space.next_state >= 0)[..., None, None]
-    displacement = bare + np.where(valid, y[space.next_state] - y[:, None], 0.0)
+    displacement = solved.displacement(space, bare)
     tracer = bare[..., :, None] * bare[..., None, :]
     exact_values = None
     if tracers and jumps.mechanism == "vacancy":
@@ -105,7 +110,12 @@ def exact_transport(
         drift=None,
         n_rejected=0,
         relaxation=None,
-        settings={"attempt_frequency": attempt_frequency, "n_states": len(space), "source": type(source).__name__},
+        settings={
+            "attempt_frequency": attempt_frequency,
+            "n_states": len(space),
+            "source": type(source).__name__,
+            **({} if solved.enclosed is None else {"decades_of_flow": round(solved.enclosed.decades, 1)}),
+        },
         exact_tracers=exact_values,
         state_energies=rates.state_energies(space.occupations),
         with_tracers=tracers or jumps.mechanism == "interstitial",
@@ -140,6 +150,64 @@ def exact_lambda(
     -----
     Trinkle, Phys. Rev. Lett. 121, 235901 (2018): the minimiser obeys Σ_k W_k (δx_k + Δ_k y) = 0.
     """
+    solved = solve_exactly(space, rates, weights=weights)
+    return solved.matrix, solved.bare, solved.relaxation
+
+
+@dataclass(frozen=True, eq=False)
+class ExactSolution:
+    """Solution of the Poisson equation of every species; see :func:`exact_lambda`.
+
+    Attributes
+    ----------
+    matrix, bare : ndarray, shape (n_species, n_species, 3, 3)
+        Å²/s.
+    relaxation : ndarray, shape (n_states, n_species, 3)
+        y, Å.
+    enclosed : Enclosed or None
+        Bounds and relaxed displacements where rates spread over many decades: there y is not told accurately enough.
+    """
+
+    matrix: NDArray[np.float64]
+    bare: NDArray[np.float64]
+    relaxation: NDArray[np.float64]
+    enclosed: Enclosed | None
+
+    def displacement(self, space: StateSpace, bare: NDArray) -> NDArray[np.float64]:
+        """δx + Δy of every jump, Å, shape (n_states, J, n_species, 3).
+
+        Parameters
+        ----------
+        space
+            The states.
+        bare : ndarray, shape (n_states, J, n_species, 3)
+            δx, Å.
+        """
+        if self.enclosed is not None:
+            return self.enclosed.tension
+        y, valid = self.relaxation, (space.next_state >= 0)[..., None, None]
+        return bare + np.where(valid, y[space.next_state] - y[:, None], 0.0)
+
+
+def solve_exactly(
+    space: StateSpace, rates: Rates, *, weights: NDArray | None = None, last: bool = False
+) -> ExactSolution:
+    """As :func:`exact_lambda`, with the relaxed displacements.
+
+    Parameters
+    ----------
+    space, rates, weights
+        As there.
+    last
+        Where rates spread over many decades, solve for the last species only; the rest of the matrix is 0.
+
+    Raises
+    ------
+    KinosonError
+        If rates spread so far that the solution cannot be told to 1e-9.
+    ModelError
+        If the rates break detailed balance.
+    """
     pi = space.weights(rates) if weights is None else np.asarray(weights)
     n, n_species = len(space), len(space.network.supercell.species) - 1
     flow = np.empty(space.next_state.shape)
@@ -151,24 +219,49 @@ def exact_lambda(
         displacement = _displacements(space, part)
         rhs[part] = np.einsum("nk,nki->ni", flow[part], displacement)
         bare += _outer(flow[part], displacement)
+    lost = unseen(flow, space.next_state >= 0, lambda rows: _barriers(space, rates, rows))
     _check_detailed_balance(space, flow)
+
+    def tensors(x: NDArray) -> NDArray[np.float64]:
+        return np.ascontiguousarray(x.reshape(n_species, 3, n_species, 3).transpose(0, 2, 1, 3))
+
+    if is_wide(flow, lost):
+        check_total(float(flow.sum()), allowed=True, has_barriers=lost is not None, temperature_K=rates.temperature_K)
+        cells = space.jump_cells()
+        if last:
+            cells[:, :, :-1] = 0
+        cell = space.network.supercell
+        enclosed = enclose(
+            space.next_state,
+            flow,
+            cells,
+            lambda rows, k: _displacements(space, rows)[np.arange(len(rows)), k].reshape(len(rows), n_species, 3),
+            vectors=cell.alloy.cell,
+            projector=space.network.projector,
+            names=cell.species[1:],
+            carrier="vacancy" if space.network.mechanism == "vacancy" else "carrier",
+            plain=partial(solve_poisson, direct=True if n <= DIRECT_WIDE else None),
+            lost=lost,
+        )
+        return ExactSolution(enclosed.matrix, tensors(bare), enclosed.relaxation, enclosed)
     y = solve_poisson(space.next_state, flow, rhs)
     matrix = np.zeros_like(bare)
     for part in _slices(n):
         # padded jumps have no flow, whatever state −1 is
         matrix += _outer(flow[part], _displacements(space, part) + y[space.next_state[part]] - y[part, None])
+    return ExactSolution(tensors(matrix), tensors(bare), y.reshape(n, n_species, 3), None)
 
-    def tensors(x: NDArray) -> NDArray[np.float64]:
-        return np.ascontiguousarray(x.reshape(n_species, 3, n_species, 3).transpose(0, 2, 1, 3))
 
-    return tensors(matrix), tensors(bare), y.reshape(n, n_species, 3)
+def _barriers(space: StateSpace, rates: Rates, rows: NDArray) -> NDArray | None:
+    energies = rates.energies(space.occupations[rows], space.carriers[rows])
+    return None if energies is None or isinstance(rates.source, RateSource) else energies.barrier
 
 
 def _slices(n: int) -> Iterator[slice]:
     return (slice(begin, min(begin + CACHED, n)) for begin in range(0, n, CACHED))
 
 
-def _displacements(space: StateSpace, part: slice) -> NDArray[np.float64]:
+def _displacements(space: StateSpace, part: slice | NDArray) -> NDArray[np.float64]:
     """δx of every jump of some states, Å, shape (n, J, 3 n_species)."""
     bare = bare_displacements(space.network, space.occupations[part], space.carriers[part])
     return bare.reshape(*bare.shape[:2], -1)
@@ -337,8 +430,8 @@ def exact_tracer(
         space = StateSpace.enumerate(own, counts=left, limit=limit)
         rates = Rates.of(source, network, temperature_K=temperature_K, attempt_frequency=attempt_frequency)
         shadow = _ShadowRates(rates, len(cell.species), cell.species.index(symbol))
-        matrix, zero, _ = exact_lambda(space, shadow)  # type: ignore[arg-type]
-        result[symbol], bare[symbol] = n * matrix[-1, -1], n * zero[-1, -1]
+        solved = solve_exactly(space, shadow, last=True)  # type: ignore[arg-type]
+        result[symbol], bare[symbol] = n * solved.matrix[-1, -1], n * solved.bare[-1, -1]
     return result, bare
 
 
@@ -372,5 +465,16 @@ class _ShadowRates:
     def __call__(self, occupations: NDArray, carriers: NDArray) -> NDArray:
         return self.rates(self._untag(occupations), carriers)
 
+    def energies(self, occupations: NDArray, carriers: NDArray) -> JumpEnergies | None:
+        return self.rates.energies(self._untag(occupations), carriers)
+
     def log_weights(self, occupations: NDArray) -> NDArray:
         return self.rates.log_weights(self._untag(occupations))
+
+    @property
+    def source(self) -> Any:
+        return self.rates.source
+
+    @property
+    def temperature_K(self) -> float | None:
+        return self.rates.temperature_K

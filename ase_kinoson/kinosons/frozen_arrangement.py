@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ase_kinoson.kinosons.exact import solve_poisson, transfer_matrix
 from ase_kinoson.kinosons.site_graph import Clusters, SiteGraph
+from ase_kinoson.kinosons.wide_rates import enclose, is_wide
 
 __all__ = ["FrozenArrangement"]
 
@@ -62,17 +63,43 @@ class FrozenArrangement:
         flow, vectors = self.flow[own], graph.vectors[own]
         # jumps that do not happen, also those out of the cluster, have no flow
         targets = np.where(flow > 0, place[graph.targets[own]], -1)
-        drift = np.einsum("nk,nkx->nx", flow, vectors)
-        # among equal jumps nothing but rounding is left, which no solver should chase
-        drift[np.abs(drift) <= 1e-13 * np.einsum("nk,nkx->nx", flow, np.abs(vectors))] = 0.0
-        y = solve_poisson(targets, flow, drift, direct=True if graph.network.dimension < 3 else None)
-        found = np.where((targets >= 0)[..., None], vectors + y[targets] - y[:, None], 0.0)
+        if is_wide(flow):
+            found = self._enclosed(own, targets)
+        else:
+            found = self._solved(targets, flow, vectors)
         label = self.clusters.label[own]
         for cluster, along in self.clusters.directions(graph.network.supercell.cell):
             if np.linalg.matrix_rank(along) < graph.network.dimension:
                 found[label == cluster] = found[label == cluster] @ along
         moved[own] = found
         return moved
+
+    def _solved(self, targets: NDArray, flow: NDArray, vectors: NDArray) -> NDArray[np.float64]:
+        drift = np.einsum("nk,nkx->nx", flow, vectors)
+        # among equal jumps nothing but rounding is left, which no solver should chase
+        drift[np.abs(drift) <= 1e-13 * np.einsum("nk,nkx->nx", flow, np.abs(vectors))] = 0.0
+        y = solve_poisson(targets, flow, drift, direct=self._direct)
+        return np.where((targets >= 0)[..., None], vectors + y[targets] - y[:, None], 0.0)
+
+    def _enclosed(self, own: NDArray, targets: NDArray) -> NDArray[np.float64]:
+        """The same where flows spread over many decades, with a proof, or a refusal."""
+        graph, carrier = self.graph, "vacancy" if self.graph.network.mechanism == "vacancy" else "carrier"
+        solved = enclose(
+            targets,
+            self.flow[own],
+            graph.images[own][:, :, None].astype(np.int64),
+            lambda rows, k: graph.vectors[own[rows], k][:, None],
+            vectors=graph.network.supercell.cell,
+            projector=graph.network.projector,
+            names=(carrier,),
+            carrier=carrier,
+            plain=partial(solve_poisson, direct=self._direct),
+        )
+        return solved.tension[:, :, 0]
+
+    @property
+    def _direct(self) -> bool | None:
+        return True if self.graph.network.dimension < 3 else None
 
     @cached_property
     def matrix(self) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ Of several processes each sums over its own states; gradients, and with them all
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
 
+from ase_kinoson.errors import IllConditioned, KinosonError
 from ase_kinoson.kinosons.cluster_field import ClusterField
 from ase_kinoson.kinosons.distributed import Ranks, SharedObjective
 from ase_kinoson.kinosons.objective import CHUNK, Objective
@@ -44,6 +46,15 @@ LADDER = (1.0, 10.0, 100.0, 1000.0)
 FEW = 20
 """With this many states per parameter nothing can be overfitted and the ridge is taken as it is."""
 
+
+ILL = 1e10
+"""Condition number, ridge included, above which too few digits are left of a solution in double precision."""
+
+FLAT = 1e-13
+"""Curvatures below this part of the largest one are rounding."""
+
+NOISE = 1e-13
+"""A curvature below this part of the gradients it is the difference of is rounding."""
 
 SPARSE = 4
 """One in so many chunks of states gives the units of the parameters."""
@@ -70,6 +81,12 @@ class LinearSolution:
         Norm of the gradient of the loss with its ridge, relative to the first gradient.
     gain : float
         Decrease of the loss on the states solved for.
+    condition : float
+        Largest over smallest curvature among the directions used, the ridge included; 1 where there are none.
+    n_without_effect : int
+        Parameters that do not change the loss, within rounding; they stay.
+    n_dropped : int
+        Directions of the Krylov space whose curvature is nothing but rounding; nothing moves along them.
     """
 
     n_parameters: int
@@ -79,6 +96,9 @@ class LinearSolution:
     ridge: float
     residual: float
     gain: float
+    condition: float = 1.0
+    n_without_effect: int = 0
+    n_dropped: int = 0
 
 
 def solve_linear(
@@ -116,8 +136,21 @@ def solve_linear(
     Returns
     -------
     LinearSolution
+
+    Raises
+    ------
+    KinosonError
+        If a parameter is given twice, or the gradient of the loss is no number.
+
+    Notes
+    -----
+    Parameters that depend on each other (the same field twice) leave curvatures of zero. The solution has no part
+    along them; any y gives a bound, so that this costs tightness at most. Where so much is lost that digits are, an
+    :class:`~ase_kinoson.errors.IllConditioned` warning says so.
     """
     names = {id(p): name for name, p in relaxation.modules.named_parameters()}
+    if len({id(p) for p in parameters}) < len(parameters):
+        raise KinosonError("found a parameter twice; expected each once; leave out the copies")
     twin = relaxation.to(torch.float64)
     doubles = dict(twin.modules.named_parameters())
     variables = [doubles[names[id(p)]] for p in parameters]
@@ -156,12 +189,20 @@ def solve_linear(
         [lambda v: gradient(start + v, SPARSE) - some, lambda v: gradient(start + v) - origin],
         norm,
         group,
+        (some, origin),
     )
     down = -unit * origin
     size = float(down.norm())
-    if not size > 0:
+    if not np.isfinite(size):
         put(start)
-        return LinearSolution(len(start), len(used), 0, 0, ridge, 0.0, 0.0)
+        raise KinosonError(
+            "found a gradient of the loss that is inf or NaN; expected finite rates, weights and parameters; check the "
+            "barriers of the training states, or start from y = 0"
+        )
+    without = int((unit == 0).sum())
+    if size == 0:
+        put(start)
+        return LinearSolution(len(start), len(used), 0, 0, ridge, 0.0, 0.0, 1.0, without)
     krylov = _Krylov(down / size, lambda v: unit * (gradient(start + unit * v) - origin))
     gains: list[float] = []
     while krylov.grow() and len(krylov.diagonal) < steps:
@@ -190,7 +231,22 @@ def solve_linear(
         chosen,
         residual,
         size**2 * krylov.gain(chosen, loss=True),
+        krylov.condition(chosen),
+        without,
+        krylov.n_dropped,
     )
+    if solution.condition > ILL:
+        warnings.warn(
+            IllConditioned(
+                f"the equations of the best linear y have a condition number of {solution.condition:.1e} "
+                f"({solution.n_dropped} of {solution.steps} directions without curvature were left out); expected less "
+                f"than {ILL:g}",
+                number=solution.condition,
+                limit=ILL,
+                advice="raise the ridge, or leave out fields that depend on others",
+            ),
+            stacklevel=2,
+        )
     relaxation.report["linear"] = asdict(solution)
     _log.info("linear solution: %s", solution)
     return solution
@@ -310,8 +366,12 @@ def _norms(relaxation: Relaxation, used: _Part, variables: Sequence[Tensor]) -> 
     return torch.cat(norms), torch.cat(groups)
 
 
-def _units(applies: Sequence[Callable[[Tensor], Tensor]], norm: Tensor, group: Tensor) -> Tensor:
+def _units(
+    applies: Sequence[Callable[[Tensor], Tensor]], norm: Tensor, group: Tensor, origins: Sequence[Tensor]
+) -> Tensor:
     """Units of the parameters in which each has a curvature of about 1; 0 for those without effect.
+
+    A curvature is the difference of two gradients, of which ``origins`` are one; what rounding leaves of it is none.
 
     One probe with random signs gives the mean curvature of a large group (Hutchinson); in small ones, where signs may
     cancel, every parameter has its own. Probes without effect in the first, cheap form of the curvature try the next.
@@ -328,9 +388,9 @@ def _units(applies: Sequence[Callable[[Tensor], Tensor]], norm: Tensor, group: T
         signs = torch.randint(0, 2, raw.shape, generator=generator).double() * 2.0 - 1.0
         probe = torch.zeros_like(norm)
         probe[members] = signs * raw
-        for apply in applies:
+        for apply, origin in zip(applies, origins, strict=True):
             curvature = float(probe @ apply(probe)) / len(members)
-            if curvature > 0:
+            if curvature > NOISE * float(probe.abs() @ origin.abs()) / len(members):
                 unit[members] = raw / curvature**0.5
                 break
     return unit
@@ -365,8 +425,24 @@ class _Krylov:
         matrix = np.diag(self.diagonal) + np.diag(self.beside[: n - 1], 1) + np.diag(self.beside[: n - 1], -1)
         values, vectors = eigh_tridiagonal(self.diagonal, self.beside[: n - 1], lapack_driver="stev")
         # directions without curvature carry no gradient either, up to rounding
-        kept = values > 1e-13 * values.max(initial=0.0)
+        kept = values > FLAT * values.max(initial=0.0)
         return vectors[:, kept] @ (vectors[0, kept] / (values[kept] + shift)), matrix
+
+    def _curvatures(self) -> NDArray[np.float64]:
+        beside = self.beside[: len(self.diagonal) - 1]
+        return np.asarray(eigh_tridiagonal(self.diagonal, beside, eigvals_only=True, lapack_driver="stev"))
+
+    @property
+    def n_dropped(self) -> int:
+        """Directions of no curvature, which solutions have no part along."""
+        values = self._curvatures()
+        return int((values <= FLAT * values.max(initial=0.0)).sum())
+
+    def condition(self, shift: float) -> float:
+        """Largest over smallest curvature of the directions used, with a ridge."""
+        values = self._curvatures()
+        used = values[values > FLAT * values.max(initial=0.0)] + shift
+        return float(used.max() / used.min()) if len(used) else 1.0
 
     def gain(self, shift: float, *, loss: bool = False) -> float:
         """Decrease of the quadratic form with its ridge, or of that without it (``loss``), for a unit gradient."""

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_kinoson.errors import KinosonError
+from ase_kinoson.kinetics.resampling import draw_groups
 from ase_kinoson.kinosons.moments import Moments
 
 __all__ = ["Ladder", "Rungs", "powers"]
@@ -39,6 +40,9 @@ SLOW = 0.5
 """Power of the width of a block in the unit of its basis function."""
 
 FLOOR = 1e-6
+
+CANCELLED = 1e-9
+"""What is left of a bound below this part of it is rounding of the moments that are taken off."""
 
 CHUNK = 64
 """Resamples whose matrices are held at a time; bounds memory."""
@@ -136,6 +140,28 @@ class Ladder:
     apart: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     n_continued: int = 0
 
+    def refuse_rounding(self) -> None:
+        """Refuse values that are differences of nearly equal numbers.
+
+        Raises
+        ------
+        KinosonError
+            If the ladder takes nearly all of a bound off, so that what is left is rounding, of either sign.
+        """
+        for name, rungs in self.rungs.items():
+            bound, value = float(rungs.value[0]), float(rungs.value[rungs.chosen])
+            if not np.isfinite([bound, value]).all():
+                raise KinosonError(
+                    f"found a ladder of {name} that leads from {bound:.3g} to {value:.3g} Å²/s; expected numbers; "
+                    "check the rates of the model"
+                )
+            if bound > 0 and value <= CANCELLED * bound:
+                raise KinosonError(
+                    f"the ladder of {name} takes the bound down to {value / bound:.1e} of it; expected more than "
+                    f"{CANCELLED:g}, below which numbers of this size are rounding; the carrier is trapped: take "
+                    "exact_transport on a small cell, let walkers go on with long_jumps=, or keep the bound"
+                )
+
     @classmethod
     def climb(
         cls,
@@ -184,9 +210,7 @@ class Ladder:
             )
         rng = np.random.default_rng(seed)
         n = moments.n_groups
-        counts = np.concatenate(
-            [np.ones((1, n)), rng.multinomial(n, np.full(n, 1.0 / n), size=n_resamples).astype(float)]
-        )
+        counts = np.concatenate([np.ones((1, n)), draw_groups(n, n_resamples, rng).astype(float)])
         fold = rng.permutation(n) % N_FOLDS
         blocks = powers(moments.moments.shape[1] - 1)
         if max_rung is not None:
@@ -429,5 +453,6 @@ def _apart(rows: NDArray, plain: NDArray) -> tuple[float, float]:
 
 
 def _widened(rungs: Rungs, luck: NDArray) -> NDArray[np.float64]:
-    """Factors for resamples that widen their spread by the tail."""
-    return np.maximum(1.0 + rungs.tail / float(rungs.value[rungs.chosen]) * luck, 0.05)
+    """Factors for resamples that widen their spread by the tail; none where nothing is left to widen."""
+    value = float(rungs.value[rungs.chosen])
+    return np.maximum(1.0 + (rungs.tail / value if value > 0 else 0.0) * luck, 0.05)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.errors import KinosonError
+from ase_kinoson.kinetics.resampling import standard_error
 from ase_kinoson.kinosons.result import Transport
 from ase_kinoson.kinosons.statistics import Quantity
 
@@ -201,7 +202,8 @@ class _Noise:
     def weighted(self, weights: NDArray) -> float:
         """Standard error of the sum of the elements times symmetric weights, shape (3, 3)."""
         if self.resamples is not None and len(np.asarray(self.resamples)) > 1:
-            return float(np.einsum("rab,ab->r", np.asarray(self.resamples, dtype=float), weights).std(ddof=1))
+            rows = np.einsum("rab,ab->r", np.asarray(self.resamples, dtype=float), weights)
+            return float(standard_error(rows))
         # the two halves of a symmetric tensor are one number each
         both = np.triu(weights) + np.tril(weights, -1).T
         used = np.abs(both) > 1e-12

@@ -143,6 +143,20 @@ class StateSpace:
         result = sum(np.bincount(image, weights=boltzmann[image] / total, minlength=len(self)) for image in images)
         return np.asarray(result) / np.sum(result)
 
+    def jump_cells(self) -> NDArray[np.int64]:
+        """Displacements of every jump in primitive cells, shape (n_states, J, n_species, 3).
+
+        What the basis adds is the change of a function of the state, the sum of the basis positions of the atoms of a
+        species, and drops out of every coefficient. Whole numbers close rings without rounding.
+        """
+        network = self.network
+        mover = network.moving_species(self.occupations, self.carriers)
+        sign = 1 if network.mechanism == "interstitial" else -1
+        cells = np.zeros((*mover.shape, len(network.supercell.species) - 1, 3), dtype=np.int64)
+        row, k = np.nonzero(mover > 0)
+        cells[row, k, mover[row, k] - 1] = sign * network.target_cell[network.basis_of(self.carriers)[row], k]
+        return cells
+
     def states(self, weights: NDArray, **about: Any) -> States:
         """All states as :class:`States` with the given weights."""
         about.setdefault("source", "enumerated")

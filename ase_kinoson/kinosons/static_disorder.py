@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonError, ModelError
-from ase_kinoson.kinetics.rates import Rates
+from ase_kinoson.kinetics.rates import Rates, RateSource, check_total
 from ase_kinoson.kinosons.coefficients import Averages, Composition, coefficients
 from ase_kinoson.kinosons.frozen_arrangement import FrozenArrangement
 from ase_kinoson.kinosons.result import EXACT, Transport
@@ -29,6 +29,7 @@ from ase_kinoson.kinosons.statistics import Bootstrap, Quantity
 from ase_kinoson.kinosons.table import KinosonTable
 from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
 from ase_kinoson.kinosons.verdict import ENUMERATED, heavy_share, rates_of_states
+from ase_kinoson.kinosons.wide_rates import unseen, warn_of_unseen
 from ase_kinoson.units import ANGSTROM2_PER_S_TO_M2_PER_S, DEFAULT_ATTEMPT_FREQUENCY, thermal_energy
 
 __all__ = ["StaticTransport", "static_transport"]
@@ -308,6 +309,10 @@ class _Solver:
             if len(others):
                 names = graph.network.supercell.species
                 _refuse([names[c] for c in sorted({self.moving, *others.tolist()})])
+        faint = self._faint(background, opened, w)
+        if faint is not None:
+            w = np.where(faint | graph.back(faint), 0.0, w)
+            warn_of_unseen(int(faint.sum()))
         back = graph.back(w)
         bonds = w > 0
         if np.any(bonds != (back > 0)):
@@ -335,10 +340,34 @@ class _Solver:
         weights = np.where(opened, np.exp(logs - logs[opened].max()), 0.0)
         weights /= weights.sum()
         flow = weights[:, None] * w
+        kelvin = self.rates.temperature_K
+        check_total(float(flow.sum()), allowed=True, has_barriers=faint is not None, temperature_K=kelvin)
         gap = np.abs(flow - graph.back(flow)).max(initial=0.0)
         if gap > 1e-8 * flow.max(initial=0.0):
             _unbalanced(f"relative {gap / flow.max():.1e}")
         return FrozenArrangement(graph, weights, 0.5 * (flow + graph.back(flow)), clusters)
+
+    def _faint(self, background: NDArray, opened: NDArray, w: NDArray) -> NDArray[np.bool_] | None:
+        """Jumps that a finite barrier allows and whose rate is too small for a number, shape (n, J)."""
+        where = np.flatnonzero(opened)
+        # on the way to a blocked site there is no jump
+        exists = self.graph.both_open(opened)
+
+        def barriers(rows: NDArray) -> NDArray | None:
+            found = []
+            for part, occupations in self._positions(background, where[rows]):
+                energies = self.rates.energies(occupations, self.graph.sites[part])
+                if energies is None or isinstance(self.rates.source, RateSource):
+                    return None
+                found.append(energies.barrier)
+            return np.concatenate(found)
+
+        faint = unseen(w[where], exists[where], barriers)
+        if faint is None:
+            return None
+        whole = np.zeros(w.shape, dtype=bool)
+        whole[where] = faint
+        return whole
 
     def columns(
         self, background: NDArray, solved: FrozenArrangement, weight: float, group: int, first: int

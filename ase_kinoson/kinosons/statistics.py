@@ -1,8 +1,7 @@
 """Weighted averages over states with bootstrap errors.
 
 States of one group (one chain, one arrangement) are resampled together; ratios are formed inside each resample, so
-that what
-numerator and denominator have in common cancels in the error.
+that what numerator and denominator have in common cancels in the error.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_kinoson.errors import StatesError
+from ase_kinoson.kinetics.resampling import draw_groups, standard_error
 from ase_kinoson.mson import decode
 
 __all__ = ["Bootstrap", "Quantity", "rows_of_sums"]
@@ -29,7 +29,7 @@ class Quantity:
     value : float or ndarray of any shape
         The number, in ``unit``.
     error : float or ndarray, shape of ``value``
-        One standard error, in ``unit``; 0 for exact results.
+        Value ± error is an interval of 68 %, in ``unit``; 0 for exact results.
     unit : str
         ``"1"`` for a number without one.
     kind : str
@@ -103,7 +103,7 @@ class Bootstrap:
 
     @classmethod
     def over(cls, weights: NDArray, groups: NDArray, *, n_resamples: int = 400, seed: int = 0) -> Bootstrap:
-        """Draw resamples of whole groups with replacement (Efron and Tibshirani 1993).
+        """Draw resamples of whole groups with replacement (:func:`draw_groups`); groups without weight are not drawn.
 
         Raises
         ------
@@ -112,9 +112,8 @@ class Bootstrap:
         """
         if len(weights) == 0:
             raise StatesError("found no states to average over; expected at least one; sample or compute some first")
-        names, member = np.unique(groups, return_inverse=True)
-        rng = np.random.default_rng(seed)
-        counts = rng.multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=n_resamples)
+        member = np.unique(groups, return_inverse=True)[1]
+        counts = _counts(np.bincount(member, weights=weights).astype(float), n_resamples, seed)
         drawn = counts[:, member] * weights
         total = drawn.sum(axis=1, keepdims=True)
         drawn = np.where(total > 0, drawn / np.where(total > 0, total, 1.0), weights)
@@ -153,7 +152,16 @@ class Bootstrap:
         if not self.has_errors:
             return value, np.full_like(np.asarray(value, dtype=float), np.nan)
         spread = np.array([function(*(r[i] for _, r in pairs)) for i in range(len(self.resampled))])
-        return value, spread.std(axis=0, ddof=1)
+        return value, standard_error(spread)
+
+
+def _counts(weights: NDArray[np.float64], n_resamples: int, seed: int) -> NDArray[np.float64]:
+    """How often each group is drawn, shape (n_resamples, n_groups), from the sums of their weights."""
+    heavy = weights > 0
+    counts = np.zeros((n_resamples, len(weights)))
+    if heavy.any():
+        counts[:, heavy] = draw_groups(int(heavy.sum()), n_resamples, np.random.default_rng(seed))
+    return counts
 
 
 def rows_of_sums(
@@ -179,9 +187,8 @@ def rows_of_sums(
     has_errors : bool
         Whether there are at least two groups with a weight.
     """
-    rng = np.random.default_rng(seed)
     mean = sums.sum(axis=0) / weights.sum()
-    counts = rng.multinomial(len(weights), np.full(len(weights), 1.0 / len(weights)), size=n_resamples).astype(float)
+    counts = _counts(weights, n_resamples, seed)
     total = (counts @ weights)[:, None]
     resampled = np.where(total > 0, (counts @ sums) / np.where(total > 0, total, 1.0), mean)
     return np.concatenate([mean[None], resampled]), int((weights > 0).sum()) > 1 and n_resamples > 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Mapping
 from html import escape
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ase_kinoson.errors import StudyError
+from ase_kinoson.seals import newer, read_json_file, unsealed
 
 __all__ = ["SHORT_KINDS", "floats", "kind", "prose", "read_csv", "read_summary", "show"]
 
@@ -31,10 +31,13 @@ SHORT_KINDS = {
 """How the kinds of numbers are called in tables."""
 
 
+SUMMARY = "ase_kinoson.summary"
+
+
 def read_summary(path: Path) -> dict[str, Any]:
     """Read ``summary.json``."""
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = read_json_file(path)
     except FileNotFoundError:
         raise StudyError(
             f"found no {path.name} in {str(path.parent)!r}; expected the output folder of a finished study; "
@@ -44,9 +47,24 @@ def read_summary(path: Path) -> dict[str, Any]:
         raise StudyError(
             f"cannot read {str(path)!r} ({error}); expected the summary of a finished study; run the study again"
         ) from error
-    if not isinstance(summary, dict):
+    kind = summary.get("format", SUMMARY) if isinstance(summary, dict) and "@class" not in summary else None
+    if str(kind).partition("/")[0] != SUMMARY:
         raise StudyError(f"{str(path)!r} holds something else; expected the summary of a study; run the study again")
+    versions = summary.get("versions")
+    by = {"written_by": versions.get("ase-kinoson")} if isinstance(versions, dict) else {}
+    wrong = newer(_layout(summary), 1, by) or unsealed(summary)
+    if wrong:
+        raise StudyError(
+            f"the summary {str(path)!r}: {wrong}; expected it as the study wrote it; run 'ase-kinoson transport' "
+            "again, or take 'seal' and 'digest' out of it if it was changed on purpose"
+        )
     return summary
+
+
+def _layout(summary: dict[str, Any]) -> int:
+    """Version of the layout; those of the first versions name none."""
+    number = str(summary.get("format", "")).rpartition("/")[2]
+    return int(number) if number.isdecimal() and len(number) < 9 else 0
 
 
 def read_csv(path: Path) -> dict[str, np.ndarray]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 import numpy as np
 
+from ase_kinoson.errors import KinosonWarning
 from ase_kinoson.report_parts import kind, prose, show
 
 __all__ = ["carrier", "diagnosis", "lead", "reliable", "show_temperature", "summary_words", "warnings_list", "who"]
@@ -145,11 +148,44 @@ def warnings_list(s: Mapping[str, Any]) -> str:
     """What the stages of the study warned of."""
     if not s["warnings"]:
         return "<p class='note'>No stage of the study gave a warning.</p>"
-    items = "".join(f"<li>{prose(str(w))}</li>" for w in s["warnings"])
+    if "cautions" in s:
+        text = _grouped([(str(w["stage"]), KinosonWarning.from_dict(w)) for w in s["cautions"]])
+    else:  # of a version that told sentences only
+        text = "<ul>" + "".join(f"<li>{prose(str(w))}</li>" for w in s["warnings"]) + "</ul>"
     return (
         "<section class='warnings' aria-labelledby='warnings'><h2 id='warnings'>Know before you use a number</h2>"
-        f"<ul>{items}</ul></section>"
+        f"{text}</section>"
     )
+
+
+def _grouped(told: list[tuple[str, KinosonWarning]]) -> str:
+    """Warnings by type, each with where, the number and its limit, and what to do; advice once for those it is for."""
+    groups: dict[str, dict[str, list[tuple[str, KinosonWarning]]]] = {}
+    for stage, w in told:
+        groups.setdefault(type(w).__name__, {}).setdefault(w.advice, []).append((stage, w))
+    text = ""
+    for name, by_advice in groups.items():
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+        text += f"<h3>{escape('Note' if name == KinosonWarning.__name__ else words.capitalize())}</h3>"
+        for advice, found in by_advice.items():
+            items = "".join(
+                f"<li>{_number(w)}{prose(w.text)} <span class='where'>{escape(stage)}</span></li>" for stage, w in found
+            )
+            text += f"<ul>{items}</ul>" + (f"<p class='advice'>What to do: {prose(advice)}.</p>" if advice else "")
+    return text
+
+
+def _number(w: KinosonWarning) -> str:
+    """The number of a warning and what was expected, before its sentence."""
+    if w.number is None:
+        return ""
+    unit = "" if w.unit == "1" else f" {w.unit}"
+
+    def written(x: float) -> str:
+        return (f"{x:.3g}" if abs(x) < 1000 else f"{x:.4g}").replace("-", "−")
+
+    limit = "" if w.limit is None else f" <span class='limit'>(limit {written(w.limit)})</span>"
+    return f"<strong class='q'>{written(w.number)}{escape(unit)}</strong>{limit}: "
 
 
 def reliable(s: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import platform
 from collections.abc import Callable, Iterable, Mapping
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ase_kinoson.errors import KinosonError
+from ase_kinoson.errors import KinosonError, KinosonWarning, VacantSites
 from ase_kinoson.kinetics.unsettled import unsettled_shares
 from ase_kinoson.kinosons.density import KinosonDensity
 from ase_kinoson.kinosons.ladder import powers
 from ase_kinoson.kinosons.statistics import Quantity
+from ase_kinoson.seals import seal
 from ase_kinoson.series_summary import between_temperatures, measured_points, summarise_series
 from ase_kinoson.settings import to_toml
 from ase_kinoson.stages import Stages, plain, replace_file
@@ -120,6 +122,8 @@ def summarise(
     s = study.settings
     cell, alloy = study.supercell, study.supercell.alloy
     unseen = {t: _model_errors(result, b) for t, b in result.evaluation.items()}
+    told = [("alloy", w) for w in _vacant_sites(alloy)]
+    told += [(stage, w) for stage, found in stages.warnings.items() for w in found]
     data = {
         "format": FORMAT,
         "title": s.title or f"Study of {s.alloy.file}",
@@ -171,8 +175,8 @@ def summarise(
             "neither fit has seen."
         ),
         "kinds": KINDS,
-        "warnings": _vacant_sites(alloy)
-        + [f"{name}: {text}" for name, texts in stages.warnings.items() for text in texts],
+        "warnings": [f"{stage}: {warning}" for stage, warning in told],
+        "cautions": [{"stage": stage, **warning.as_dict()} for stage, warning in told],
         "wall_time": {name: number(t, "s", "measured") for name, t in stages.wall_s.items()},
         "settings": s.model_dump(exclude_none=True),
         "settings_toml": to_toml(s),
@@ -181,11 +185,20 @@ def summarise(
     return plain(data)
 
 
-def _vacant_sites(alloy: Alloy) -> list[str]:
+def _vacant_sites(alloy: Alloy) -> list[KinosonWarning]:
     """Occupancies below 1 are said, not passed over."""
     return [
-        f"alloy: {100 * sub.vacant_fraction:.4g} % of the sites of sublattice {sub.name} are vacant in the input; "
-        + ("the cell holds exactly one vacancy there" if sub.mobile else "they are placed at random and do not move")
+        VacantSites(
+            f"{100 * sub.vacant_fraction:.4g} % of the sites of sublattice {sub.name} are vacant in the input; "
+            + (
+                "the cell holds exactly one vacancy there"
+                if sub.mobile
+                else "they are placed at random and do not move"
+            ),
+            number=100 * sub.vacant_fraction,
+            limit=0,
+            unit="%",
+        )
         for sub in alloy.sublattices
         if sub.vacant_fraction > 1e-9
     ]
@@ -417,9 +430,16 @@ def write_tables(result: StudyResult) -> None:
     """Write ``kinosons.csv``, ``barriers.csv`` and, last, ``summary.json``, each in one step."""
     _write_kinosons(result)
     _write_barriers(result)
+    tables = {name: _sha256(result.folder / name) for name in ("kinosons.csv", "barriers.csv")}
+    result.summary.update(seal({**result.summary, "files": tables}))
     with replace_file(result.folder / "summary.json") as temporary:
         text = json.dumps(result.summary, indent=1, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:

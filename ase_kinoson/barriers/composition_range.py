@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-from ase_kinoson.errors import KinosonWarning, ModelError
+from ase_kinoson.errors import FarFromTraining, ModelError
 
 __all__ = ["DEFAULT_LIMIT", "CompositionRange", "mean_fractions"]
 
@@ -83,7 +83,7 @@ class CompositionRange:
 
         Warns
         -----
-        KinosonWarning
+        FarFromTraining
             If a composition is outside by more than 1 at.%.
         """
         if not limit >= 0:
@@ -107,8 +107,13 @@ class CompositionRange:
                 "limit"
             )
         warnings.warn(
-            f"{text}; expected compositions between those of the fit; predictions there are extrapolated",
-            KinosonWarning,
+            FarFromTraining(
+                f"{text}; expected compositions between those of the fit",
+                number=float(gaps[worst]),
+                limit=0.0,
+                unit="at.%",
+                advice="predictions there are extrapolated; add barriers of such compositions to the fit",
+            ),
             stacklevel=3,
         )
         return gaps

@@ -234,6 +234,9 @@ def _exact(model: Any, network: JumpNetwork, temperature_K: float | None) -> Ite
     if small.mechanism != "vacancy" or any(np.ptp(w) > 1e-9 * w.max() or w.min() <= 0 for w in own):
         yield Check(names[2], None, message="the model has more than one rate for a species")
         return
+    if np.linalg.norm(small.vectors.sum(axis=1), axis=-1).max() > 1e-6 * small.lengths.max():
+        yield Check(names[2], None, message="the jumps of a site do not sum to zero")
+        return
 
     def sum_rule() -> float:
         matrix, bare, _ = exact_lambda(space, rates)

@@ -90,6 +90,8 @@ def assert_bound(
 def assert_sum_rule(matrix: ArrayLike, bare: ArrayLike, rates: ArrayLike, *, tolerance: float = 1e-6) -> float:
     """Σ_b Λ_ab w_a/w_b = Λ_aa[0] in a random alloy with one rate w_a per species.
 
+    It holds where the jump vectors of every site sum to zero.
+
     Parameters
     ----------
     matrix, bare : array_like, shape (n_species, n_species) or (n_species, n_species, 3, 3)

@@ -110,8 +110,9 @@ def sum_rule_defect(matrix: ArrayLike, bare: ArrayLike, rates: ArrayLike) -> flo
 
     Notes
     -----
-    L. K. Moleko and A. R. Allnatt, Philos. Mag. A 58, 677 (1988). Exact in any periodic cell, even a
-    tiny one, if all states have the same energy.
+    L. K. Moleko and A. R. Allnatt, Philos. Mag. A 58, 677 (1988). Exact in any periodic cell, even a tiny one, if all
+    states have the same energy and the jump vectors of every site sum to zero, as they do on all lattices whose sites
+    are centres of symmetry.
     """
     found, zero, w = np.asarray(matrix, dtype=float), np.asarray(bare, dtype=float), np.asarray(rates, dtype=float)
     if found.ndim == 4 and found.shape == zero.shape:

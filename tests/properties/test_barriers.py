@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase.geometry import minkowski_reduce
 from hypothesis import assume
 from hypothesis import strategies as st
 
@@ -234,7 +235,8 @@ def sizes(spoil=None):
     def check(recipe, model, seed):
         network = recipe.network
         images = np.array(list(np.ndindex(3, 3, 3))) - 1
-        images = images[(images != 0).any(axis=1) & ~images[:, ~recipe.cell.pbc].any(axis=1)] @ recipe.cell.cell
+        images = images[(images != 0).any(axis=1) & ~images[:, ~recipe.cell.pbc].any(axis=1)]
+        images = images @ minkowski_reduce(recipe.cell.cell, pbc=recipe.cell.pbc)[0]  # a sheared cell hides short ones
         near = np.linalg.norm(images, axis=1).min()
         assume(model.kind == "rates" or near > 3.6 * network.lengths.max())
         source = model.make(network)
@@ -272,3 +274,7 @@ def test_barriers_do_not_know_the_size_of_a_wide_cell():
 
 def test_a_barrier_that_knows_the_whole_cell_is_noticed():
     breaks(sizes(KnowsTheCell), networks(most=30), models(("rates",)), st.integers(0, 99))
+
+
+def test_a_barrier_that_knows_the_whole_of_a_wide_cell_is_noticed():
+    breaks(sizes(KnowsTheCell), networks(WIDE, most=90), models(("random", "pairs")), st.integers(0, 99), n=60)

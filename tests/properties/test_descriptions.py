@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from hypothesis import assume
+from hypothesis import assume, reject
 from hypothesis import strategies as st
 
 import ase_kinoson as ak
 from ase_kinoson import testing
+from ase_kinoson.errors import StructureError
 from ase_kinoson.testing.cells import embedded, repeated
 from tests.properties.running import breaks, holds
 from tests.properties.strategies import VACANCY, View, models, networks, problems, seeds, skewed, views
@@ -66,13 +67,33 @@ def same_lattice(draw):
     return problem, skewed(draw, problem.recipe.matrix, problem.recipe.cell.alloy.dimension)
 
 
-def test_coefficients_do_not_depend_on_the_vectors_of_the_supercell():
+def on_cell(problem, matrix):
+    return problem.recipe.network.with_supercell(ak.Supercell(problem.recipe.alloy, matrix))
+
+
+def other_vectors(network_of):
+    """Other vectors of the same lattice of periodicity: the same coefficients."""
+
     def check(drawn):
         problem, matrix = drawn
-        cell = ak.Supercell(problem.recipe.alloy, np.array(matrix))
-        same_coefficients(problem.solve(), problem.solve(problem.recipe.network.with_supercell(cell)))
+        same_coefficients(problem.solve(), problem.solve(network_of(problem, np.array(matrix))))
 
-    holds(check, same_lattice(), n=7)
+    return check
+
+
+def test_coefficients_do_not_depend_on_the_vectors_of_the_supercell():
+    holds(other_vectors(on_cell), same_lattice(), n=7)
+
+
+def test_another_lattice_of_periodicity_is_noticed():
+    def exchanged(problem, matrix):
+        """As many sites, but the carrier has other images."""
+        try:
+            return on_cell(problem, matrix[:, [1, 0, 2]])
+        except StructureError:  # so narrow that a jump sees its own image
+            reject()
+
+    breaks(other_vectors(exchanged), same_lattice(), n=60)
 
 
 def renamed(names_of):

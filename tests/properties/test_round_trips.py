@@ -18,12 +18,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import reject
 from hypothesis import strategies as st
 from monty.json import MontyDecoder, MontyEncoder
 
 import ase_kinoson as ak
+from ase_kinoson.errors import StatesError
 from ase_kinoson.map_point import MapPoint
 from ase_kinoson.testing import bound_to
+from tests.properties.nudging import nudged_json, nudged_within
 from tests.properties.running import breaks, holds
 from tests.properties.strategies import (
     CAGES,
@@ -129,7 +132,10 @@ class Maker:
             case "CompositionMap":
                 return self.map()
             case "CorrectedTransport":
-                return ak.correct(self.transport, self.source, n_steps=4, n_resamples=3, seed=0)
+                try:
+                    return ak.correct(self.transport, self.source, n_steps=4, n_resamples=3, seed=0)
+                except StatesError:  # the model's own states are of another composition than these few
+                    reject()
             case "JumpNetwork":
                 return network
             case "KineticMonteCarlo":
@@ -139,6 +145,8 @@ class Maker:
                 return ak.KinosonArrows.of_state(self.transport, 2)
             case "KinosonDensity":
                 return ak.KinosonDensity.from_result(self.transport, network=network)
+            case "KinosonWarning":
+                return ak.KinosonWarning("found 1; expected 2", number=self.numbers[0], limit=1 / 3, advice="do z")
             case "KmcTransport":
                 return ak.run_kmc(states, network, self.source, T, n_jumps=128, n_walkers=5, n_resamples=3)
             case "Quantity":
@@ -151,7 +159,10 @@ class Maker:
                         value += torch.as_tensor(self.rng.normal(size=tuple(value.shape)) * 0.1, dtype=value.dtype)
                 return y
             case "ShortRangeOrder":
-                return ak.warren_cowley(states, n_shells=1)
+                try:
+                    return ak.warren_cowley(states, n_shells=1)
+                except StatesError:  # so small a cell that a site is its own neighbour
+                    reject()
             case "States":
                 return states
             case "StaticTransport":
@@ -183,7 +194,8 @@ def storable():
 STORABLE = storable()
 INTERSTITIAL = {"StaticTransport"}
 """Made of a carrier in a host that does not move."""
-MONTY = "monty.json"
+PLAIN = {"KinosonWarning", "Quantity"}
+"""Their JSON does not say what to build from it."""
 
 
 def there_and_back(maker, name, way, folder):
@@ -191,15 +203,12 @@ def there_and_back(maker, name, way, folder):
     value = maker.make(name)
     path = Path(folder) / "file"
     if way == "json":
-        if name == "Quantity":  # plain numbers, as reports write them
-            return value, ak.Quantity.from_dict(json.loads(json.dumps(value.as_dict())))
+        if name in PLAIN:  # plain values, as reports write them
+            return value, type(value).from_dict(json.loads(json.dumps(value.as_dict())))
         return value, json.loads(json.dumps(value, cls=MontyEncoder), cls=MontyDecoder)
     if way == "write":
         value.write(path)
-        again = type(value).read(path, maker.recipe.cell)
-        # weights are normalised again when they are read
-        assert np.allclose(again.weights, value.weights, rtol=1e-15, atol=0)
-        return value, replace(again, weights=value.weights)
+        return value, type(value).read(path, maker.recipe.cell)
     if name == "KineticMonteCarlo":  # goes on as if nothing had happened
         value.run(70)
         value.save(path)
@@ -260,17 +269,21 @@ def test_every_class_that_can_be_stored_is_made_here():
     assert known == set(STORABLE)
 
 
-def rounded(maker, name, way, folder):
-    """Twelve digits of every float."""
-    value = maker.make(name)
-    text = json.dumps(value, cls=MontyEncoder)
-    data = json.loads(text, parse_float=lambda x: float(f"{float(x):.12g}"))
-    return value, MontyDecoder().process_decoded(data)
+def less_one_bit(maker, name, way, folder):
+    """One float that is read, at any depth, has another last bit."""
+    rng = np.random.default_rng(maker.seed)
+    if way == "json":
+        value = maker.make(name)
+        data = json.loads(json.dumps(value.as_dict() if name in PLAIN else value, cls=MontyEncoder))
+        data = nudged_json(data, rng)
+        return value, type(value).from_dict(data) if name in PLAIN else MontyDecoder().process_decoded(data)
+    one, two = there_and_back(maker, name, way, folder)
+    return one, nudged_within(two, rng)
 
 
-@pytest.mark.parametrize("name", ["Alloy", "States", "Transport", "KinosonDensity"])
-def test_lost_digits_are_noticed(name):
-    breaks(returns(name, "json", rounded), *drawn(name), n=6)
+@pytest.mark.parametrize(("name", "way"), [(name, way) for name, ways in STORABLE.items() for way in ways])
+def test_a_lost_bit_is_noticed(name, way):
+    breaks(returns(name, way, less_one_bit), *drawn(name), n=20)
 
 
 def barriers_return(digits):
@@ -313,9 +326,19 @@ def test_archives_that_kept_nine_digits_would_be_noticed():
     breaks(barriers_return(9), *given_barriers(), n=6)
 
 
-def test_cells_of_any_shape_come_back():
+def cells_return(read):
+    """With the vectors that were given, and as keys of dictionaries."""
+
     def check(recipe):
-        again = json.loads(json.dumps(recipe.cell, cls=MontyEncoder), cls=MontyDecoder)
+        again = read(recipe.cell)
         assert again == recipe.cell and hash(again) == hash(recipe.cell) and same(again, recipe.cell)
 
-    holds(check, cells(), n=12)
+    return check
+
+
+def test_cells_of_any_shape_come_back():
+    holds(cells_return(lambda cell: json.loads(json.dumps(cell, cls=MontyEncoder), cls=MontyDecoder)), cells(), n=12)
+
+
+def test_other_vectors_of_the_same_lattice_are_another_cell():
+    breaks(cells_return(lambda cell: ak.Supercell(cell.alloy, cell.hermite)), cells())

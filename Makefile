@@ -45,12 +45,16 @@ else echo "No chromium or google-chrome found: the report is not tested in a bro
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: help browser demo test test-lowest test-newest lint types docs dist clean
+.PHONY: help browser demo test test-lowest test-newest test-plain coverage mutants reliability lint types docs dist clean
 
 help:
 	@echo "make demo    run the main job on Cu70Ni30 and say where the report is"
 	@echo "make test    lint, types and all tests, warnings as errors"
 	@echo "make test-lowest, make test-newest   the tests with the lowest versions accepted, and with the newest there are"
+	@echo "make test-plain   the tests without any optional package"
+	@echo "make coverage     which lines the tests run; fails below 95 % of a package of the physics"
+	@echo "make mutants      how many small changes of three central files the tests see (an hour)"
+	@echo "make reliability  faults, hostile files, properties, mutants and error bars, counted (two hours)"
 	@echo "make lint    ruff check and ruff format --check"
 	@echo "make types   mypy"
 	@echo "make docs    every code block of the pages runs, then the pages as HTML, warnings as errors"
@@ -119,15 +123,40 @@ EXTRAS = .[test,fast,sqs,dask,maps]
 test-lowest:
 	$(call check_python,$(PYTHON))
 	$(PYTHON) -m venv $(VENV)-lowest
-	$(VENV)-lowest/bin/python -m pip install $(PIP_ARGS) -c constraints-lowest.txt "$(EXTRAS)"
+	$(VENV)-lowest/bin/python -m pip install $(PIP_ARGS) -c constraints-lowest.txt -e "$(EXTRAS)"
 	MPLBACKEND=Agg OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python $(VERSION_TESTS) $(PYTEST_ARGS)
 
 test-newest:
 	$(call check_python,$(PYTHON))
 	$(PYTHON) -m venv $(VENV)-newest
-	$(VENV)-newest/bin/python -m pip install $(PIP_ARGS) --upgrade --upgrade-strategy eager "$(EXTRAS)"
+	$(VENV)-newest/bin/python -m pip install $(PIP_ARGS) --upgrade --upgrade-strategy eager -e "$(EXTRAS)"
 	MPLBACKEND=Agg OMP_NUM_THREADS=1 $(VENV)-newest/bin/python $(VERSION_TESTS) $(PYTEST_ARGS)
 
+# What a user has after `pip install ase-kinoson`, and the runner of the tests.
+test-plain:
+	$(call check_python,$(PYTHON))
+	$(PYTHON) -m venv $(VENV)-plain
+	$(VENV)-plain/bin/python -m pip install $(PIP_ARGS) -c constraints.txt -e . pytest pytest-xdist hypothesis
+	MPLBACKEND=Agg OMP_NUM_THREADS=1 $(VENV)-plain/bin/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+
+$(VENV)/.stamp-measure: $(VENV)/.stamp-test
+	$(PIP_INSTALL) -e ".[measure,test,fast,sqs,dask,maps]"
+	@touch $@
+
+# Bodies of loops that numba compiles are not counted (pyproject.toml): no Python runs there.
+COVERED = crystal barriers kinetics kinosons
+coverage: $(VENV)/.stamp-measure
+	rm -f .coverage .coverage.*
+	MPLBACKEND=Agg OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --cov --cov-report= $(PYTEST_ARGS)
+	$(BIN)/python -m coverage report --skip-covered
+	for part in $(COVERED); do $(BIN)/python -m coverage report --include="ase_kinoson/$$part/*" --fail-under=95 --format=total || exit 1; done
+
+mutants: $(VENV)/.stamp-measure
+	$(BIN)/python benchmarks/mutants.py
+
+reliability: $(VENV)/.stamp-measure
+	$(BIN)/python benchmarks/reliability.py
+
 clean:
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest $(DEMO_OUT) build dist docs/_build docs/auto_examples docs/generated .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest $(VENV)-plain .coverage .coverage.* $(DEMO_OUT) build dist docs/_build docs/auto_examples docs/generated .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find ase_kinoson tests examples docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

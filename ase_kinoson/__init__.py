@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ase_kinoson.barriers.archive import load_barriers, save_barriers
     from ase_kinoson.barriers.bands import ImportedBands, import_bands
     from ase_kinoson.barriers.campaign import compute_barriers
+    from ase_kinoson.barriers.cell_size import CellComparison, compare_cells
     from ase_kinoson.barriers.energy import PairEnergy
     from ase_kinoson.barriers.ensemble import BarrierEnsemble
     from ase_kinoson.barriers.learned import BarrierModel
@@ -86,6 +87,7 @@ _PLACES = {
     "BarrierModel": "barriers.learned",
     "Barriers": "barriers.reference",
     "CasmCoefficients": "kinosons.casm",
+    "CellComparison": "barriers.cell_size",
     "CompositionMap": "composition_maps",
     "CorrectedTransport": "kinosons.corrected",
     "FiveFrequency": "kinetics.five_frequency",
@@ -128,6 +130,7 @@ _PLACES = {
     "active_barriers": "kinosons.active",
     "carrying_jumps": "kinosons.jump_classes",
     "casm_coefficients": "kinosons.casm",
+    "compare_cells": "barriers.cell_size",
     "compare_slopes": "kinosons.temperature_models",
     "composition_grid": "composition",
     "composition_map": "composition_maps",
@@ -198,6 +201,7 @@ __all__ = [
     "BarrierModel",
     "Barriers",
     "CasmCoefficients",
+    "CellComparison",
     "CompositionMap",
     "CorrectedTransport",
     "FiveFrequency",
@@ -240,6 +244,7 @@ __all__ = [
     "active_barriers",
     "carrying_jumps",
     "casm_coefficients",
+    "compare_cells",
     "compare_slopes",
     "composition_grid",
     "composition_map",

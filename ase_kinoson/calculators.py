@@ -387,8 +387,9 @@ class BarrierCalculator(BaseCalculator):
             return self.source.jump_rates(occupation, carrier)[0]
         temperature_K = float(self.parameters["temperature_K"])
         frequency = float(self.parameters["attempt_frequency"])
-        barrier = self._jump_energies().barrier[0]
-        return rates_from_barriers(barrier, temperature_K, attempt_frequency=frequency)
+        found = self._jump_energies()
+        own = Rates(self.source, self.network, temperature_K, frequency)._frequency(found)
+        return rates_from_barriers(found.barrier, temperature_K, attempt_frequency=own)[0]
 
 
 class KinosonCalculator(BarrierCalculator):
@@ -471,6 +472,7 @@ class KinosonCalculator(BarrierCalculator):
         jumps = np.flatnonzero(self.network.exists[self.network.basis_of(carrier)[0]])
         weight = self._rates()[jumps] / (2.0 * self.network.dimension)
         moved = jump_terms(self.relaxation, occupation, carrier).displacement[0, jumps]
+        moved = moved @ self.network.projector  # only periodic directions count in the 1/(2d)
         squares = np.square(moved).sum(axis=-1)
         alloy = self.network.supercell.alloy
         mobile = {s for sub in alloy.sublattices if sub.mobile for s in sub.species}

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from ase_kinoson.errors import KinosonWarning
+from ase_kinoson.errors import SlowFallback
 
 __all__ = ["SOURCES", "SWITCH", "can_compile", "compiled"]
 
@@ -42,6 +42,7 @@ SOURCES = (
     "kinetics/ladder_lists",
     "kinetics/learned_loop",
     "kinetics/loops",
+    "kinetics/rates",
 )
 """Modules with compiled code, and with the constants and named tuples that it is compiled with."""
 
@@ -71,9 +72,11 @@ def _numba_works() -> bool:
         import numba  # noqa: F401
     except Exception as error:  # a NumPy that is too new for it, say
         warnings.warn(
-            f"numba is installed and cannot be imported ({type(error).__name__}: {error}); expected a version that "
-            f"fits; everything works, slower: upgrade numba, or set {SWITCH}=0",
-            KinosonWarning,
+            SlowFallback(
+                f"numba is installed and cannot be imported ({type(error).__name__}: {error}); expected a version that "
+                "fits",
+                advice=f"everything works, slower: upgrade numba, or set {SWITCH}=0",
+            ),
             stacklevel=3,
         )
         return False

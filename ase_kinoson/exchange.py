@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from ase_kinoson.kinosons.dataframe import atom_fractions
 from ase_kinoson.kinosons.result import ESTIMATE, EXACT, Transport
 from ase_kinoson.kinosons.statistics import Quantity
 from ase_kinoson.units import BOLTZMANN_EV_PER_K, EV_IN_JOULE
+from ase_kinoson.whole_files import replace_file
 
 __all__ = ["OUTPUTS", "mobilities", "tracer_datasets", "write_tracer_csv", "write_tracer_datasets"]
 
@@ -111,12 +111,10 @@ def write_tracer_csv(results: Transport | Sequence[Transport], path: str | Path)
             )
     header = list(dict.fromkeys(key for row in rows for key in row))
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", newline="", encoding="utf-8") as handle:
+    with replace_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, header, restval=0.0)  # a species that is not named has the fraction 0
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, path)
 
 
 def tracer_datasets(
@@ -238,7 +236,8 @@ def write_tracer_datasets(
         stem = "".join(c.capitalize() for c in data["components"] if c != "VA") + f"-{data['output']}"
         number = numbers[stem] = numbers.get(stem, -1) + 1
         path = folder / f"{stem}-{number}.json"
-        path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        with replace_file(path) as temporary:
+            temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
         paths.append(path)
     return paths
 

@@ -24,11 +24,15 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from monty.json import MSONable
 
-from ase_kinoson.errors import KinosonError
+from ase_kinoson.errors import KinosonError, KinosonWarning
+from ase_kinoson.seals import newer, read_json_file, seal, unsealed
+from ase_kinoson.whole_files import replace_file
 
 __all__ = ["Storable", "build", "decode", "encode", "encode_fields", "label"]
 
 PACKAGE = __name__.partition(".")[0]
+SCHEMA = 1
+"""Version of the layout of these dictionaries."""
 T = TypeVar("T")
 
 
@@ -90,12 +94,13 @@ class Storable(MSONable):
         KinosonError
             If a field holds what JSON cannot.
         """
-        path, text = Path(json_path), json.dumps(self.as_dict(), **(json_kwargs or {}))
+        path, text = Path(json_path), json.dumps(seal(self.as_dict()), **(json_kwargs or {}))
         if strict and path.exists():
             raise FileExistsError(f"found {path}; expected no file of this name; pass strict=False to write over it")
         if mkdir:
             path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        with replace_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, file_path: os.PathLike | str) -> Self:
@@ -105,19 +110,46 @@ class Storable(MSONable):
         ----------
         file_path
             The file.
+
+        Raises
+        ------
+        KinosonError
+            If it is damaged, was changed, is of a newer version or holds something else.
         """
-        return cls.from_dict(json.loads(Path(file_path).read_text(encoding="utf-8")))
+        try:
+            data = read_json_file(Path(file_path))
+            if not isinstance(data, dict):
+                raise ValueError("it holds no object")
+            wrong = _wrong_layout(data) or unsealed(data)
+        except ValueError as error:
+            wrong = str(error)
+        if wrong:
+            raise KinosonError(
+                f"cannot read {file_path}: {wrong}; expected a file of save() as it was written; save it again"
+            )
+        try:
+            return cls.from_dict(data)
+        except KinosonError:
+            raise
+        except Exception as error:  # whatever the fields of a class make of values that are none
+            raise KinosonError(
+                f"cannot read {file_path} ({type(error).__name__}: {error}); expected a {cls.__name__} of save(); save "
+                "it again"
+            ) from error
 
 
 def encode(value: Any) -> Any:
     """Plain JSON types of a value; arrays and dataclasses carry ``"@module"`` and ``"@class"``."""
     if isinstance(value, np.ndarray):
         # the form that monty gives arrays
-        return {"@module": "numpy", "@class": "array", "dtype": str(value.dtype), "data": value.tolist()}
+        found = {"@module": "numpy", "@class": "array", "dtype": str(value.dtype), "data": value.tolist()}
+        return found if value.size else {**found, "shape": list(value.shape)}  # lists of nothing do not tell it
     if isinstance(value, np.generic):
         return value.item()
     if is_dataclass(value) and not isinstance(value, type):
         return {**label(type(value)), **encode_fields(value)}
+    if isinstance(value, KinosonWarning):
+        return {**label(type(value)), **value.as_dict()}
     if isinstance(value, Mapping):
         return {str(k): encode(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -161,8 +193,11 @@ def decode(value: Any, hint: Any = Any) -> Any:
     if isinstance(value, Mapping):
         if is_dataclass(hint):  # from an encoder that does not label what is nested
             return build(hint, value)  # type: ignore[arg-type]
+        if hint is KinosonWarning:
+            return KinosonWarning.from_dict(value)
         within = inner[1] if len(inner) == 2 else Any
-        return {k: decode(v, within) for k, v in value.items()}
+        number = len(inner) == 2 and inner[0] is int  # JSON makes text of whole numbers that are keys
+        return {int(k) if number else k: decode(v, within) for k, v in value.items()}
     if isinstance(value, list | tuple):
         if origin is tuple:
             each = [inner[0]] * len(value) if len(inner) == 2 and inner[1] is Ellipsis else inner
@@ -177,7 +212,8 @@ def _decode_labelled(value: Mapping[str, Any]) -> Any:
     """Build what ``"@module"`` and ``"@class"`` name: an array or a class of this package, nothing else."""
     module, name = str(value.get("@module")), str(value["@class"])
     if module == "numpy" and name == "array":
-        return np.array(value["data"], dtype=value["dtype"])
+        array = np.array(value["data"], dtype=value["dtype"])
+        return array if array.size or "shape" not in value else array.reshape(value["shape"])
     if module.partition(".")[0] == PACKAGE:
         try:
             found = getattr(import_module(module), name, None)
@@ -185,6 +221,8 @@ def _decode_labelled(value: Mapping[str, Any]) -> Any:
             found = None  # of another version of the package
         if isinstance(found, type) and is_dataclass(found):
             return build(found, value)
+        if isinstance(found, type) and issubclass(found, KinosonWarning):
+            return KinosonWarning.from_dict(value)
     raise KinosonError(
         f"found a {name} of {module} in stored data; expected arrays and results of {PACKAGE}; read it with the tool "
         "that wrote it"
@@ -203,10 +241,19 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(kind, type) and (isinstance(value, kind) or (kind is float and isinstance(value, int)))
 
 
-def label(cls: type) -> dict[str, str]:
+def _wrong_layout(data: Mapping[str, Any]) -> str:
+    """The first files named no version of their layout."""
+    version = data.get("@schema", SCHEMA)
+    if version == SCHEMA:
+        return ""
+    by = {"written_by": data.get("@version")}
+    return newer(version, SCHEMA, by) or f"it has version {str(version)[:20]!r} of its layout"
+
+
+def label(cls: type) -> dict[str, Any]:
     """The keys that say what to build from a dictionary."""
     version = getattr(import_module(PACKAGE), "__version__", "unknown")
-    return {"@module": cls.__module__, "@class": cls.__name__, "@version": version}
+    return {"@module": cls.__module__, "@class": cls.__name__, "@version": version, "@schema": SCHEMA}
 
 
 @cache

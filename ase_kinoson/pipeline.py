@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ase_kinoson.crystal.states import States
-from ase_kinoson.errors import StatesError
+from ase_kinoson.errors import KinosonWarning, NoCorrection, SmallSample, StatesError
 from ase_kinoson.stages import (
     Stages,
     Workers,
@@ -236,19 +236,21 @@ class Pipeline:
         from ase_kinoson.kinetics.pooling import pool_states
         from ase_kinoson.kinetics.weights import reweight
 
-        own, texts, pooled = drawn[t], [], None
+        own, pooled = drawn[t], None
+        told: list[KinosonWarning] = []
         s = self.study.settings.states
         if s.pool and s.ensemble == "equilibrium" and len(drawn) > 1:
             try:
-                with recorded_warnings() as texts:
+                with recorded_warnings() as told:
                     pooled = pool_states(list(drawn.values()), t)
             except StatesError as error:
-                texts = [f"the states of all temperatures do not serve {t:g} K, which is left with its own: {error}"]
+                text = f"the states of all temperatures do not serve {t:g} K, which is left with its own: {error}"
+                told = [SmallSample(text, number=len(own.states), unit="states")]
         if pooled is None:
             with recorded_warnings() as more:
                 pooled = replace(own, states=reweight(own.states, own.energy_initial, t))
-            texts = [*texts, *more]
-        self.stages.warnings[f"weights-{t:g}K"] = texts
+            told = [*told, *more]
+        self.stages.warnings[f"weights-{t:g}K"] = told
         return pooled
 
     def relaxations(self, model: BarrierModel, model_key: str) -> dict[float, Relaxation]:
@@ -288,7 +290,7 @@ class Pipeline:
         from ase_kinoson.kinosons.transport import transport
 
         s = self.study.settings.transport
-        with recorded_warnings() as texts:
+        with recorded_warnings() as told:
             result = transport(
                 found.states,
                 self.study.jumps,
@@ -300,7 +302,7 @@ class Pipeline:
                 n_resamples=s.n_resamples,
                 seed=self.study.seed("bootstrap"),
             )
-        self.stages.warnings[f"transport-{t:g}K"] = texts
+        self.stages.warnings[f"transport-{t:g}K"] = told
         return result
 
     def corrections(self, results: dict[float, Transport]) -> dict[float, CorrectedTransport]:
@@ -310,8 +312,11 @@ class Pipeline:
             return {}
         if s.states.ensemble == "quenched" and study.jumps.mechanism == "vacancy":
             self.stages.warnings["correction"] = [
-                "found the quenched ensemble; expected the equilibrium one for ratio estimates: atoms move along "
-                "trajectories, and frozen ones have no ladder; use the coefficients without it"
+                NoCorrection(
+                    "found the quenched ensemble; expected the equilibrium one for ratio estimates: atoms move along "
+                    "trajectories, and frozen ones have no ladder",
+                    advice="use the coefficients without it",
+                )
             ]
             return {}
         keys = {
@@ -340,7 +345,7 @@ class Pipeline:
         what: str,
         title: str,
         keys: dict[float, str],
-        job: Callable[[Study, float, bool], tuple[float, list[str]]],
+        job: Callable[[Study, float, bool], tuple[float, list[KinosonWarning]]],
     ) -> None:
         """Have a job write its output at every temperature where it is not done; side by side if there are workers."""
         todo = []
@@ -355,7 +360,7 @@ class Pipeline:
         if not todo:
             return
         self.stages.on_start(f"{title} at " + ", ".join(f"{t:g} K" for t in todo))
-        results: dict[float, Callable[[], tuple[float, list[str]]]] = {}
+        results: dict[float, Callable[[], tuple[float, list[KinosonWarning]]]] = {}
         for t in todo:
             shown = self.progress and (self.workers is None or t == todo[-1])
             if self.workers is not None and len(todo) > 1:
@@ -363,11 +368,12 @@ class Pipeline:
             else:
                 results[t] = functools.partial(job, self.study, t, shown)
         for t, result in results.items():
-            wall_s, texts = result()
-            self.stages.finish(f"{what}-{t:g}K", keys[t], wall_s, texts)
+            wall_s, told = result()
+            self.stages.finish(f"{what}-{t:g}K", keys[t], wall_s, told)
 
     def transport(self) -> StudyResult:
         """Everything up to the coefficients."""
+        from ase_kinoson.barriers.training_distance import far_from_training
         from ase_kinoson.kinosons.density import KinosonDensity
         from ase_kinoson.series_summary import measured_points
         from ase_kinoson.study import StudyResult
@@ -384,8 +390,9 @@ class Pipeline:
         fraction = study_vacancy_fraction(self, model, model_key)
         results = {t: self.coefficients(found, relaxation[t], t, fraction) for t, found in weighted.items()}
         for t in results:
-            for text in self.stages.warnings[f"transport-{t:g}K"]:
-                _log.warning("transport at %g K: %s", t, text)
+            self.stages.warnings[f"model-{t:g}K"] = told = far_from_training(model, evaluation[t], training)
+            for warning in [*told, *self.stages.warnings[f"transport-{t:g}K"]]:
+                _log.warning("transport at %g K: %s", t, warning)
         result = StudyResult(
             study.folder,
             {},
@@ -405,7 +412,7 @@ class Pipeline:
 
 def _train(
     study: Study, temperature_K: float, progress: bool, *, start_K: float | None = None
-) -> tuple[float, list[str]]:
+) -> tuple[float, list[KinosonWarning]]:
     """Train y at one temperature and save it; return the time it took (s) and its warnings.
 
     With ``start_K`` it starts from the relaxation of that temperature.
@@ -425,7 +432,7 @@ def _train(
     if start_K is not None:
         path = _relaxation_path(study, start_K)
         options["start"] = Relaxation.load(path, study.jumps, model=model, temperature_K=start_K)
-    with recorded_warnings() as texts, one_torch_thread():
+    with recorded_warnings() as told, one_torch_thread():
         states = sample_states(
             study.supercell,
             n_states,
@@ -448,10 +455,10 @@ def _train(
             **options,
         )
     relaxation.save(_relaxation_path(study, temperature_K))
-    return time.perf_counter() - started, texts
+    return time.perf_counter() - started, told
 
 
-def _correct(study: Study, temperature_K: float, progress: bool) -> tuple[float, list[str]]:
+def _correct(study: Study, temperature_K: float, progress: bool) -> tuple[float, list[KinosonWarning]]:
     """Correct the coefficients of one temperature and save them; return the time it took (s) and its warnings.
 
     All that came before is read from the folder, so that it runs in any process.
@@ -469,7 +476,7 @@ def _correct(study: Study, temperature_K: float, progress: bool) -> tuple[float,
         found = run.weighted(drawn, temperature_K)
         # c_v enters when the file is read: another one costs no second ladder
         result = run.coefficients(found, run.relaxation(model, temperature_K), temperature_K, None)
-        with recorded_warnings() as texts:
+        with recorded_warnings() as told:
             starts = sample_states(
                 study.supercell,
                 s.correction.n_trajectories,
@@ -493,7 +500,7 @@ def _correct(study: Study, temperature_K: float, progress: bool) -> tuple[float,
                 progress=progress,
             )
     save_correction(_correction_path(study, temperature_K), corrected)
-    return time.perf_counter() - started, texts
+    return time.perf_counter() - started, told
 
 
 def _correction_seed(study: Study, temperature_K: float) -> int:

@@ -107,12 +107,10 @@ def measured_points(study: Study) -> list[dict[str, Any]]:
     name = study.settings.transport.measured
     if name is None:
         return []
-    path = Path(study.base) / name
-    if not path.is_file():
-        raise KinosonError(
-            f"[transport] measured: found no file {name!r} beside the study file; expected a CSV file; check the path"
-        )
-    table: MeasuredDiffusivity = read_measured_diffusivity(path)
+    try:
+        table: MeasuredDiffusivity = read_measured_diffusivity(Path(study.base) / name)
+    except KinosonError as error:
+        raise type(error)(f"[transport] measured: {error}") from error
     return [
         {
             "species": str(species),

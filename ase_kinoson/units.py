@@ -5,8 +5,9 @@ Inside the package: eV, Å, K, s⁻¹. Constants come from :mod:`ase.units` (COD
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 from ase import units as _ase
 
 BOLTZMANN_EV_PER_K: Final[float] = _ase.kB
@@ -40,9 +41,26 @@ def thermal_energy(temperature_K: float) -> float:
     """
     from ase_kinoson.errors import KinosonError
 
-    if not 0.0 < float(temperature_K) < float("inf"):
+    kT = BOLTZMANN_EV_PER_K * _number(temperature_K)
+    if not 0.0 < kT < float("inf"):
         raise KinosonError(
             f"found temperature_K={temperature_K!r}; expected a positive number of kelvin; give the absolute "
             "temperature"
         )
-    return BOLTZMANN_EV_PER_K * float(temperature_K)
+    return kT
+
+
+def _number(given: Any) -> float:
+    """A number as float, in its own unit; NaN for what only looks like one: a text, True, nothing, several.
+
+    Parameters
+    ----------
+    given
+        Anything; no unit is asked for.
+    """
+    if isinstance(given, str | bytes | bytearray | bool | np.bool_):
+        return float("nan")
+    try:
+        return float(given)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")

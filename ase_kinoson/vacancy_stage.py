@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ase_kinoson.errors import KinosonError
 from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
+from ase_kinoson.seals import read_json_file, seal, unsealed
 from ase_kinoson.stages import Workers, fingerprint, plain, replace_file
 
 if TYPE_CHECKING:
@@ -73,13 +74,10 @@ def _given(study: Study) -> VacancyFraction | None:
             own.formation_energy_eV, own.formation_entropy_kB, energy_error=own.formation_energy_error_eV
         )
     if own.table is not None:
-        path = study.base / own.table
-        if not path.is_file():
-            raise KinosonError(
-                f"[vacancies] table: found no file {own.table!r} beside the study file; expected a CSV file; check the "
-                "path"
-            )
-        return VacancyFraction.from_table(path)
+        try:
+            return VacancyFraction.from_table(study.base / own.table)
+        except KinosonError as error:
+            raise type(error)(f"[vacancies] table: {error}") from error
     return None
 
 
@@ -125,10 +123,15 @@ def _computed(run: Pipeline, model: BarrierModel, model_key: str) -> dict[str, A
     def save(found: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replace_file(path) as temporary:
-            temporary.write_text(json.dumps(plain(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(seal(plain(found)), indent=1, ensure_ascii=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
 
     def load() -> dict[str, Any]:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        data = dict(read_json_file(path))
+        wrong = unsealed(data)
+        if wrong:
+            raise KinosonError(f"{path}: {wrong}; expected the vacancies of this study; restore the file")
+        return {key: value for key, value in data.items() if key not in ("seal", "digest")}
 
     title = f"vacancy fraction from {own.arrangements} arrangements"
     found = run.stages.run(CALCULATED, key, title=title, compute=compute, save=save, load=load)

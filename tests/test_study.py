@@ -306,6 +306,10 @@ def test_rounds_of_learning_in_the_quenched_ensemble(copy):
     assert "1300.5 K" in (copy / "out" / "report.html").read_text()
     assert result.corrected == {}
     assert any("no ladder" in text for text in result.summary["warnings"])
+    (caution,) = (c for c in result.summary["cautions"] if c["type"] == "NoCorrection")
+    assert caution["stage"] == "correction"
+    assert caution["advice"] == "use the coefficients without it"
+    assert len(result.summary["cautions"]) == len(result.summary["warnings"])
     for stamp in (copy / "out" / "stages").glob("relaxation-*.stamp"):
         stamp.unlink()
     again = Study.from_dict(data, copy / "out", base=copy, workers=1).transport()

@@ -142,8 +142,8 @@ def test_without_pooling_each_temperature_has_its_own_states(done):
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"vacancies": {"table": "none.csv", "arrangements": None}}, "found no file 'none.csv'.*expected a CSV"),
-        ({"transport": {"measured": "none.csv"}}, "found no file 'none.csv'.*expected a CSV"),
+        ({"vacancies": {"table": "none.csv", "arrangements": None}}, r"found no file '.*none\.csv'.*expected a CSV"),
+        ({"transport": {"measured": "none.csv"}}, r"found no file '.*none\.csv'.*expected a CSV"),
         ({"vacancies": {"table": "hot.csv", "arrangements": None}}, "outside the table of vacancy fractions"),
         ({"vacancies": {"formation_energy_eV": -0.1, "arrangements": None}}, "at most 1"),
     ],

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 
 import ase_kinoson as ak
@@ -316,3 +317,17 @@ def test_the_report(square):
         testing.assert_detailed_balance(Mute(square), ak.sample_states(square.supercell, 1))
     with pytest.raises(ModelError, match="found str"):
         testing.check_barrier_model("no model", square)
+
+
+def test_the_sum_rule_is_not_asked_where_jumps_of_a_site_do_not_sum_to_zero():
+    """Zigzag chains: even one species relaxes, and Σ_b Λ_ab w_a/w_b is not Λ_aa[0]."""
+    sites = [[0.1, 0.25, 0.2], [0.9, 0.75, 0.8]]
+    chain = Atoms("Cu2", scaled_positions=sites, cell=[[3.1, 0, 0], [0, 3.5, 0], [0.7, 0, 3.3]], pbc=True)
+    alloy = ak.Alloy.from_atoms(chain, {"Cu": {"Ag": 0.5, "Cu": 0.5}})
+    network = ak.JumpNetwork.from_supercell(alloy.supercell((1, 4, 1)))
+    gas = ak.SpeciesRates({"Ag": 0.1, "Cu": 1.0})
+    found = testing.check_barrier_model(gas, network)
+    found.raise_if_failed()
+    assert {c.name: c.message for c in found.checks if c.passed is None}["sum rule"].endswith("do not sum to zero")
+    matrix, bare, _ = exact_lambda(StateSpace.enumerate(network), ak.Rates.of(gas, network))
+    assert testing.sum_rule_defect(matrix, bare, [0.1, 1.0]) > 0.1

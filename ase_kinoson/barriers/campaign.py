@@ -18,6 +18,7 @@ from ase.calculators.calculator import BaseCalculator
 from tqdm.auto import tqdm
 
 from ase_kinoson.barriers.agenda import Agenda
+from ase_kinoson.barriers.end_states import end_state_drift
 from ase_kinoson.barriers.fingerprint import Fingerprint
 from ase_kinoson.barriers.reference import NO_JUMP, NOT_COMPUTED, Barriers, same_lattice
 from ase_kinoson.barriers.saddle import STATUSES, Host, JumpResult, SaddleSettings, StateResult
@@ -26,7 +27,7 @@ from ase_kinoson.barriers.tasks import Factory, Result, StateTask, Task, Work, d
 from ase_kinoson.barriers.workers import Workers
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
-from ase_kinoson.errors import BarrierError, KinosonWarning, StoreError
+from ase_kinoson.errors import BarrierError, NotSaved, StoreError
 
 __all__ = ["compute_barriers"]
 
@@ -101,6 +102,8 @@ def compute_barriers(
     -----
     KinosonWarning
         If results cannot be written to the store any more (a full disk); the campaign goes on without.
+    EndStateDrift
+        If many ends of jumps do not stay where they are put, or the energies of one end state differ.
     """
     _check_factory(calculator)
     _check_retry(retry)
@@ -257,8 +260,13 @@ class _Campaign:
             if not self.warned:
                 self.warned = True
                 warnings.warn(
-                    f"results could not be written: {error}; the campaign goes on, and tries again with every result",
-                    KinosonWarning,
+                    NotSaved(
+                        f"results could not be written: {error}",
+                        number=len(self.unsaved),
+                        limit=0,
+                        unit="results",
+                        advice="the campaign goes on, and tries again with every result",
+                    ),
                     stacklevel=4,
                 )
             return [True] * len(self.unsaved)
@@ -432,4 +440,6 @@ def _collect(
     if made.n_unsettled:
         text = "%d of %d barriers are of the highest saddle known, and not settled; see Barriers.unsettled and reasons"
         _log.warning(text, made.n_unsettled, made.n_barriers)
+    for doubt in end_state_drift(made):
+        warnings.warn(doubt, stacklevel=3)
     return made

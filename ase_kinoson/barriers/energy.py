@@ -79,7 +79,8 @@ class PairEnergy:
         Raises
         ------
         ModelError
-            If a species is unknown, or site energies are given without interstitial sites.
+            If a species is unknown, an energy is no finite number, or site energies are given without interstitial
+            sites.
         """
         shells = max((len(np.atleast_1d(np.asarray(v))) for v in interactions.values()), default=1)
         reach = shell_cutoff(cell.alloy, shells) if cutoff is None else float(cutoff)
@@ -94,6 +95,10 @@ class PairEnergy:
                         f"species of the alloy"
                     )
             given = np.atleast_1d(np.asarray(value, dtype=float))
+            if not np.isfinite(given).all():
+                raise ModelError(
+                    f"found an interaction of {value} eV between {one} and {two}; expected finite numbers; correct it"
+                )
             a, b = cell.species.index(one), cell.species.index(two)
             for orbit, k in enumerate(shell):
                 energy = given[0] if len(given) == 1 and cutoff is not None else given[k] if k < len(given) else 0.0

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 from tqdm import tqdm
 
 from ase_kinoson.barriers.composition_range import CompositionRange
 from ase_kinoson.barriers.learned import VERSION, BarrierModel
-from ase_kinoson.barriers.model_file import read_model, write_model
+from ase_kinoson.barriers.model_file import read_model, read_tensors, write_model
 from ase_kinoson.barriers.model_fit import TEST, TRAIN, VALIDATION, FitSettings, report_held_out, split_sets
 from ase_kinoson.barriers.source import JumpEnergies
 from ase_kinoson.barriers.training_sets import TrainingBarriers, TrainingSet, training_sets
@@ -317,7 +316,7 @@ class BarrierEnsemble:
             If the file is damaged or incomplete, or the models belong to other jumps.
         """
         about, data = read_model(path, FORMAT, VERSION)
-        arrays = load_tensors(data)
+        arrays = read_tensors(path, data)
         members = []
         try:
             for k, one in enumerate(about["members"]):

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from ase_kinoson.barriers.carrier_network import CarrierNetwork, NetworkEnergy
@@ -35,6 +34,8 @@ from ase_kinoson.barriers.model_file import (
     on_lattice,
     order_of_jumps,
     read_model,
+    read_tensors,
+    refuse_gigantic,
     same_lattice,
     write_model,
 )
@@ -455,7 +456,7 @@ class BarrierModel:
         """
         about, data = read_model(path, FORMAT, VERSION)
         try:
-            model = cls._rebuild(about, load_tensors(data))
+            model = cls._rebuild(about, read_tensors(path, data))
         except ModelError:
             raise
         except Exception as error:
@@ -476,6 +477,12 @@ class BarrierModel:
     @classmethod
     def _rebuild(cls, about: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> BarrierModel:
         alloy = alloy_from_dict(about["alloy"])
+        shape = about["carrier"]
+        reaches = [about["energy_cutoff"], about["triplet_cutoff"], about["environment_cutoff"]]
+        refuse_gigantic(alloy, about["supercell"], *reaches, None if shape is None else shape["cutoff"])
+        _refuse_other_widths(arrays, "kra", about)
+        if shape is not None:
+            _refuse_other_widths(arrays, "carrier", shape)
         cell = Supercell(alloy, np.array(about["supercell"], dtype=np.int64))
         network = network_from_rows(cell, about["jumps"])
         if network.fingerprint != about["network"] or list(cell.species) != about["species"]:
@@ -491,7 +498,6 @@ class BarrierModel:
         environment = JumpEnvironment.build(network, cutoff=about["environment_cutoff"])
         kra = KraModel.build(environment, len(cell.species) - 1, hidden=about["hidden"], layers=about["layers"])
         _load_networks(kra.networks, "kra", arrays)
-        shape = about["carrier"]
         if shape is not None:
             reach = CarrierEnvironment.build(network, cutoff=shape["cutoff"])
             carrier = CarrierNetwork.build(reach, hidden=shape["hidden"], layers=shape["layers"])
@@ -508,6 +514,19 @@ class BarrierModel:
 
 def _part(arrays: Mapping[str, NDArray], prefix: str) -> dict[str, NDArray]:
     return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def _refuse_other_widths(arrays: Mapping[str, NDArray], part: str, shape: Mapping[str, Any]) -> None:
+    """Compare announced widths with the weights before networks of these widths are made."""
+    hidden, layers = shape["hidden"], shape["layers"]
+    table = arrays.get(f"{part}.0.filter")
+    own = sum(k.startswith(f"{part}.0.own.") and k.endswith(".weight") for k in arrays)
+    found = (0, layers) if table is None else (table.shape[-1], own)
+    if (hidden, layers) != found or not 0 <= layers <= 1000:
+        raise ModelError(
+            f"the model file announces networks of width {hidden!r} with {layers!r} layers and holds weights of width "
+            f"{found[0]} with {own}; expected the same; copy both files again or fit the model again"
+        )
 
 
 def _load_networks(networks: Sequence[torch.nn.Module], name: str, arrays: Mapping[str, NDArray]) -> None:

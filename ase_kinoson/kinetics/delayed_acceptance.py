@@ -26,7 +26,7 @@ from ase_kinoson.barriers.saddle import SaddleSettings
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
-from ase_kinoson.errors import KinosonWarning, StatesError
+from ase_kinoson.errors import FailedCalculations, LowAcceptance, NotAtEquilibrium, StatesError
 from ase_kinoson.kinetics.heat_bath import CarrierHeatBath
 from ase_kinoson.kinetics.monte_carlo import (
     MonteCarlo,
@@ -310,24 +310,38 @@ def _statistics(trace: NDArray, accepted: list[NDArray], n: int, ensemble: str) 
 def _warn(report: dict[str, Any]) -> None:
     if report["acceptance"] < LOW_ACCEPTANCE:
         warnings.warn(
-            f"{100 * report['acceptance']:.1f} % of the blocks are accepted (the model's energies are off by "
-            f"{report['energy_difference_std_eV']:.3f} eV); expected at least {100 * LOW_ACCEPTANCE:.0f} %; fit the "
-            "model to more states, or lower block_sweeps",
-            KinosonWarning,
+            LowAcceptance(
+                f"{100 * report['acceptance']:.1f} % of the blocks are accepted (the model's energies are off by "
+                f"{report['energy_difference_std_eV']:.3f} eV); expected at least {100 * LOW_ACCEPTANCE:.0f} %",
+                number=100 * report["acceptance"],
+                limit=100 * LOW_ACCEPTANCE,
+                unit="%",
+                advice="fit the model to more states, or lower block_sweeps",
+            ),
             stacklevel=3,
         )
     z = report["equilibration_z"]
     if 2.0 * student.sf(abs(z), max(1, report["chains"] - 1)) < EQUILIBRATION_P:
         warnings.warn(
-            f"the reference energy of the chains still drifts ({z:.1f} standard errors between the third and the last "
-            "quarter of the kept blocks); the states are not at equilibrium; raise burn_in",
-            KinosonWarning,
+            NotAtEquilibrium(
+                f"the reference energy of the chains still drifts ({z:.1f} standard errors between the third and the "
+                "last quarter of the kept blocks); the states are not at equilibrium",
+                number=z,
+                limit=float(student.isf(0.5 * EQUILIBRATION_P, max(1, report["chains"] - 1))),
+                unit="standard errors",
+                advice="raise burn_in",
+            ),
             stacklevel=3,
         )
     if report["rejected_failed"]:
         warnings.warn(
-            f"{report['rejected_failed']} of {report['relaxed_states']} states could not be relaxed and were never "
-            "accepted; expected none: the sample lacks them; check the calculator",
-            KinosonWarning,
+            FailedCalculations(
+                f"{report['rejected_failed']} of {report['relaxed_states']} states could not be relaxed and were never "
+                "accepted; expected none: the sample lacks them",
+                number=report["rejected_failed"],
+                limit=0,
+                unit="states",
+                advice="check the calculator",
+            ),
             stacklevel=3,
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from ase_kinoson.kinetics.device_ladder import DeviceLadder
 from ase_kinoson.kinetics.device_rates import DeviceRates
 from ase_kinoson.kinetics.kmc import KineticMonteCarlo
 from ase_kinoson.kinetics.lags import WINDOW
-from ase_kinoson.kinetics.rates import Rates
+from ase_kinoson.kinetics.rates import LARGEST_RATE, SMALLEST_RATE, Rates
 
 __all__ = ["DeviceKineticMonteCarlo"]
 
@@ -176,7 +177,10 @@ class DeviceKineticMonteCarlo(KineticMonteCarlo):
         ------
         StatesError
             If a walker is in a state that no jump leaves.
+        KinosonError
+            If an earlier run was stopped in the middle of a jump.
         """
+        self._refuse_half_a_jump()
         left = n_jumps
         while left:
             done = min(left, WINDOW - self.n_jumps % WINDOW)
@@ -185,7 +189,9 @@ class DeviceKineticMonteCarlo(KineticMonteCarlo):
                 draws = put(self._rng.random((done, self.n_walkers)), self.device)
             with torch.no_grad():
                 for k in range(done):
+                    self._amid = True
                     self._step(self._uniform() if draws is None else draws[k])
+                    self._amid = False
                     if tick is not None:
                         tick()
             self._check_alive()
@@ -252,17 +258,53 @@ class DeviceKineticMonteCarlo(KineticMonteCarlo):
 
     def _note_dead(self, gamma: Tensor, carriers: Tensor) -> None:
         """Remember which walkers cannot jump, and where, without asking the device."""
-        new = ~((gamma > 0) & torch.isfinite(gamma)) & (self._dead < 0)
+        new = ~((gamma >= SMALLEST_RATE) & (gamma <= LARGEST_RATE)) & (self._dead < 0)
         self._dead = torch.where(new, carriers, self._dead)
         self._dead_rate = torch.where(new, gamma, self._dead_rate)
 
     def _check_alive(self) -> None:
         dead = self._dead >= 0
         if bool(dead.any()):
+            self._amid = True  # what these walkers did since is no trajectory
             gamma = torch.where(dead, self._dead_rate, 1.0)
             self._check(gamma.cpu().numpy(), self._dead.cpu().numpy(), "walker")
 
     # -- files ----------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write everything that a run needs to go on; see :meth:`KineticMonteCarlo.save`.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Raises
+        ------
+        StatesError
+            If a walker is in a state that no jump leaves.
+        KinosonError
+            If a run was stopped in the middle of a jump.
+        """
+        self._refuse_half_a_jump()
+        self._check_alive()
+        super().save(path)
+
+    def load(self, path: str | Path) -> None:
+        """Go on from a file of :meth:`save`; see :meth:`KineticMonteCarlo.load`.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Raises
+        ------
+        KinosonError
+            If the file is damaged, or belongs to other jumps, states, rates, walkers or another seed.
+        """
+        super().load(path)
+        self._dead.fill_(-1)
 
     @property
     def _generator_state(self) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.kinetics.kmc import KineticMonteCarlo
 from ase_kinoson.kinetics.lags import WINDOW
 from ase_kinoson.kinetics.loops import Board, over_walkers
-from ase_kinoson.kinetics.rates import Rates
+from ase_kinoson.kinetics.rates import LARGEST_RATE, SMALLEST_RATE, Rates
 
 __all__ = ["GasLoop", "bare_loop"]
 
@@ -122,7 +122,7 @@ def _jump_walkers(
                         rate = table[moved]
                         gamma += rate
                         rates[k], up_to[k], seen[k] = rate, gamma, column[moved]
-                if not (0.0 < gamma < np.inf):
+                if not (SMALLEST_RATE <= gamma <= LARGEST_RATE):
                     if t < end:
                         end, at, total = t, walker, gamma
                     break

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.barriers.source import EnergyModel
 from ase_kinoson.crystal.supercell import Supercell
+from ase_kinoson.errors import ModelError
 from ase_kinoson.kinetics.monte_carlo import swap_some
 from ase_kinoson.units import thermal_energy
 
@@ -32,6 +33,11 @@ class CarrierHeatBath:
         Frozen atoms, each with the carrier on some site.
     homes : ndarray of int, shape (n,)
         That site.
+
+    Raises
+    ------
+    ModelError
+        If an energy is no finite number.
 
     Attributes
     ----------
@@ -60,6 +66,11 @@ class CarrierHeatBath:
             home = homes[rows]
             delta = swap_some(model, arrangements, rows, home, mobile[place], carriers=home)
             flat[first : first + step] = base[rows] + delta
+        if not np.isfinite(self._energies).all():
+            raise ModelError(
+                f"found {int((~np.isfinite(self._energies)).sum())} energies that are no finite numbers; expected "
+                "numbers in eV; correct the energy model"
+            )
         factor = np.exp(-(self._energies - self._energies.min(axis=1, keepdims=True)) / kT)
         self._total = np.cumsum(factor, axis=1)
         self.entropy = self._total[:, -1] ** 2 / (factor**2).sum(axis=1)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ase_kinoson.compiled import compiled
 from ase_kinoson.kinetics.loops import Board
+from ase_kinoson.kinetics.rates import LARGEST_RATE, SMALLEST_RATE
 
 __all__ = ["choose", "make_jump"]
 
@@ -30,7 +31,7 @@ def choose(rates: NDArray, up_to: NDArray, draw: float) -> tuple[int, float]:
     Returns
     -------
     jump : int
-        −1 if Γ is not a positive number.
+        −1 if Γ is not a positive number that its time can be taken from (1e-250 to 1e250 s⁻¹).
     gamma : float
         Γ, s⁻¹.
     """
@@ -39,7 +40,7 @@ def choose(rates: NDArray, up_to: NDArray, draw: float) -> tuple[int, float]:
     for k in range(n_jumps):
         gamma += rates[k]
         up_to[k] = gamma
-    if not (0.0 < gamma < np.inf):
+    if not (SMALLEST_RATE <= gamma <= LARGEST_RATE):
         return -1, gamma
     aim = draw * gamma
     if aim >= gamma:  # rounded up: just below Γ, so that the jump found has a rate

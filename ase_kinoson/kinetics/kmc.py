@@ -10,6 +10,7 @@ walkers (:mod:`ase_kinoson.kinetics.loops`), which make the same jumps from the 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
@@ -25,9 +26,11 @@ from ase_kinoson.kinetics.checkpoints import check_arrays, read_checkpoint, writ
 from ase_kinoson.kinetics.lags import WINDOW, LagLadder
 from ase_kinoson.kinetics.lattice_gas import _BoundSpeciesRates
 from ase_kinoson.kinetics.loops import Board, Loop, loop_for
-from ase_kinoson.kinetics.rates import Rates
+from ase_kinoson.kinetics.rates import LARGEST_RATE, SMALLEST_RATE, Rates
 
 __all__ = ["KineticMonteCarlo"]
+
+_log = logging.getLogger(__name__)
 
 FORMAT = "ase_kinoson.KineticMonteCarlo"
 VERSION = 1
@@ -179,7 +182,7 @@ class KineticMonteCarlo:
 
     @staticmethod
     def _check(gamma: NDArray, carriers: NDArray, what: str, matters: NDArray | bool = True) -> None:
-        bad = ~((gamma > 0) & np.isfinite(gamma)) & matters
+        bad = ~((gamma >= SMALLEST_RATE) & (gamma <= LARGEST_RATE)) & matters
         if bad.any():
             i = int(np.flatnonzero(bad)[0])
             KineticMonteCarlo._refuse(gamma[i], what, i, int(carriers[i]))
@@ -188,8 +191,8 @@ class KineticMonteCarlo:
     def _refuse(gamma: float, what: str, i: int, carrier: int) -> None:
         raise StatesError(
             f"found a total rate of {gamma:g} s⁻¹ in {what} {i} (carrier on site {carrier}); expected a positive "
-            "number, because a carrier that cannot jump has no trajectory; give every state a jump with a rate, or "
-            "leave such states out"
+            f"number ({SMALLEST_RATE:g} to {LARGEST_RATE:g}), because a carrier that cannot jump has no trajectory; "
+            "give every state a jump with a rate, or leave such states out"
         )
 
     # -- jumping --------------------------------------------------------------------------------------------------
@@ -213,6 +216,7 @@ class KineticMonteCarlo:
         """
         self._refuse_half_a_jump()
         loop, left = self._fast_loop(), n_jumps
+        _log.debug("%d jumps of %d walkers by %s", n_jumps, self.n_walkers, type(loop).__name__ if loop else "NumPy")
         while left > 0:
             self._amid = True
             done = 1
@@ -469,8 +473,14 @@ class KineticMonteCarlo:
         self.ladder.restore({k.removeprefix("ladder_"): v for k, v in arrays.items() if k.startswith("ladder_")})
         for name in self._kept():
             setattr(self, name, arrays[name])
-        self.n_jumps, self.burned = int(about["n_jumps"]), int(about["burned"])
-        self._rng.bit_generator.state = about["generator"]
+        try:
+            self._rng.bit_generator.state = about["generator"]
+            self.n_jumps, self.burned = int(about["n_jumps"]), int(about["burned"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise KinosonError(
+                f"the checkpoint {path} holds no state of the random numbers, or no numbers of jumps "
+                f"({type(error).__name__}: {error}); expected those of save(); remove it to start again"
+            ) from error
         self._amid = False
 
     def _limits(self, names: Iterable[str]) -> dict[str, int]:

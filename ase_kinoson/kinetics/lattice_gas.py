@@ -35,6 +35,8 @@ def _by_code(values: Mapping[str, float], network: JumpNetwork, what: str) -> ND
         raise KinosonError(
             f"found {what} for {sorted(values)}; expected one for each mobile species {sorted(needed)}; add or rename"
         )
+    if any(np.isnan(float(values[s])) for s in needed):
+        raise KinosonError(f"found {what} {dict(values)}; expected numbers; correct them")
     return table
 
 
@@ -61,11 +63,12 @@ class SpeciesRates:
         Raises
         ------
         KinosonError
-            If the rates are not those of the mobile species, or one is negative.
+            If the rates are not those of the mobile species, or one is negative or no finite number.
         """
         table = _by_code(self.rates, network, "rates")
-        if not np.all(table[~np.isnan(table)] >= 0):
-            raise KinosonError(f"found rates {dict(self.rates)}; expected numbers ≥ 0 in s⁻¹; correct them")
+        known = table[~np.isnan(table)]
+        if not np.all((known >= 0) & np.isfinite(known)):
+            raise KinosonError(f"found rates {dict(self.rates)}; expected finite numbers ≥ 0 in s⁻¹; correct them")
         return _BoundSpeciesRates(network, table)
 
 
@@ -110,7 +113,17 @@ class RandomBarriers:
         ----------
         network
             The jumps.
+
+        Raises
+        ------
+        KinosonError
+            If mean or standard deviation is no finite number, or the latter negative.
         """
+        if not (np.isfinite(self.mean) and np.isfinite(self.std) and self.std >= 0):
+            raise KinosonError(
+                f"found barriers of mean {self.mean} and standard deviation {self.std}; expected finite numbers in eV, "
+                "the latter ≥ 0; correct them"
+            )
         return _BoundRandomBarriers(network, JumpEnvironment.build(network, cutoff=self.cutoff), self)
 
 
@@ -161,7 +174,7 @@ class PairBarriers:
     energy
         An :class:`~ase_kinoson.barriers.source.EnergyModel`.
     kra : mapping
-        K of each mobile species, eV.
+        K of each mobile species, eV; inf for atoms that never move.
     """
 
     energy: Any
@@ -178,8 +191,13 @@ class PairBarriers:
         Raises
         ------
         KinosonError
-            If the barriers are not those of the mobile species.
+            If the barriers are not those of the mobile species, or one is NaN or −inf.
         """
+        if any(k == -np.inf for k in self.kra.values()):
+            raise KinosonError(
+                f"found activations {dict(self.kra)}; expected numbers in eV, or inf for atoms that never move; "
+                "correct them"
+            )
         cell, energy = network.supercell, self.energy
         if getattr(energy, "supercell", cell) != cell and hasattr(energy, "on"):
             energy = energy.on(cell)
@@ -232,7 +250,7 @@ class SiteBarriers:
         Raises
         ------
         KinosonError
-            If there is not one energy per class of sites and of jumps.
+            If there is not one energy per class of sites and of jumps, or one is NaN or −inf, or a site has inf.
         """
         alloy = network.supercell.alloy
         mobile = alloy.mobile_basis
@@ -245,6 +263,12 @@ class SiteBarriers:
                 f"found {len(self.site_energies)} site and {len(self.saddle_energies)} saddle energies; expected "
                 f"{n_kinds} and "
                 f"{network.n_classes}, one per symmetry class; see JumpNetwork.classes"
+            )
+        saddles = np.array(self.saddle_energies, dtype=float)
+        if not np.isfinite(np.array(self.site_energies, dtype=float)).all() or not np.all(saddles > -np.inf):
+            raise KinosonError(
+                f"found site energies {self.site_energies} and saddle energies {self.saddle_energies}; expected "
+                "finite numbers in eV, or inf for saddles that nothing crosses; correct them"
             )
         return _BoundSiteBarriers(network, _SiteEnergy(network, np.array([*self.site_energies, np.nan])[labels]), self)
 

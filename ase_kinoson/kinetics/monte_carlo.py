@@ -125,6 +125,7 @@ class MonteCarlo:
             self.energies = self.model.energies(self.occupations)
         else:
             self.restart(occupations)
+        self._check_energies()
         self._pools()
         self.n_sweeps = 0
         self._accepted = np.zeros(2, dtype=np.int64)
@@ -139,6 +140,15 @@ class MonteCarlo:
             carriers = [cell.find_carrier(row) for row in self.occupations]
         self.carriers = np.array(carriers, dtype=np.int64)
         self.energies = self.model.energies(self.occupations)
+
+    def _check_energies(self) -> None:
+        """Refuse energies that are no numbers: exchanges with such states would be rejected without a word."""
+        bad = np.flatnonzero(~np.isfinite(self.energies))
+        if len(bad):
+            raise ModelError(
+                f"found an energy of {self.energies[bad[0]]} eV in chain {int(bad[0])}; expected finite numbers; "
+                "correct the energy model"
+            )
 
     def _pools(self) -> None:
         """Lay out the exchangeable sites pool by pool."""
@@ -217,6 +227,11 @@ class MonteCarlo:
                 continue
             p, q, a, b = p[active], q[active], a[active], b[active]
             delta = swap_some(self.model, self.occupations, active, p, q, carriers=self.carriers[active])
+            if np.isnan(delta).any():
+                raise ModelError(
+                    f"found {int(np.isnan(delta).sum())} energy changes that are NaN; expected numbers in eV; correct "
+                    "the energy model"
+                )
             ok = delta <= threshold[step, active]
             kind = carrier_move[active].astype(int)
             self._tried += np.bincount(kind, minlength=2)

@@ -24,7 +24,7 @@ from scipy.special import logsumexp
 
 from ase_kinoson.barriers.reference import Barriers
 from ase_kinoson.crystal.states import States
-from ase_kinoson.errors import KinosonError, KinosonWarning, StatesError
+from ase_kinoson.errors import KinosonError, NotAtEquilibrium, SmallSample, StatesError
 from ase_kinoson.units import thermal_energy
 
 __all__ = ["free_energies", "pool_states"]
@@ -307,10 +307,15 @@ def _judge(report: dict[str, Any], pooled: States, parts: list[tuple[States, NDA
         )
     if left < MARGINAL * n and left < 3.0 * limit:
         warnings.warn(
-            f"{left:.1f} effective independent groups of {n} are left when states drawn at {drawn} K are weighted to "
-            f"{t:g} K; expected at least {min(MARGINAL * n, 3.0 * limit):.3g}; errors there are large and uncertain: "
-            "sample states at temperatures nearer to it",
-            KinosonWarning,
+            SmallSample(
+                f"{left:.1f} effective independent groups of {n} are left when states drawn at {drawn} K are weighted "
+                f"to {t:g} K; expected at least {min(MARGINAL * n, 3.0 * limit):.3g}; errors there are large and "
+                "uncertain",
+                number=left,
+                limit=min(MARGINAL * n, 3.0 * limit),
+                unit="groups",
+                advice="sample states at temperatures nearer to it",
+            ),
             stacklevel=3,
         )
 
@@ -330,10 +335,14 @@ def _compare(
         error = float(np.hypot(here[1], there[1]))
         if there[2] >= OVERLAP and error > 0 and abs(here[0] - there[0]) > APART * error:
             warnings.warn(
-                f"the mean model energy of set {i} differs by {here[0] - there[0]:+.3f} ± {error:.3f} eV from what the "
-                "other sets say; expected sets of one energy model, each in equilibrium; sample longer, or pass "
-                "one_model=False for sets of different models",
-                KinosonWarning,
+                NotAtEquilibrium(
+                    f"the mean model energy of set {i} differs by {here[0] - there[0]:+.3f} ± {error:.3f} eV from what "
+                    "the other sets say; expected sets of one energy model, each in equilibrium",
+                    number=here[0] - there[0],
+                    limit=APART * error,
+                    unit="eV",
+                    advice="sample longer, or pass one_model=False for sets of different models",
+                ),
                 stacklevel=3,
             )
             return

@@ -13,7 +13,10 @@ from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.errors import BarrierError, KinosonError, ModelError
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY, thermal_energy
 
-__all__ = ["RateSource", "Rates", "rates_from_barriers"]
+__all__ = ["RateSource", "Rates", "check_scale", "check_total", "rates_from_barriers"]
+
+SMALLEST_RATE, LARGEST_RATE = 1e-250, 1e250
+"""Total rates (s⁻¹) beyond which times, m²/s and what is made of them leave the range of double precision."""
 
 
 @runtime_checkable
@@ -38,6 +41,8 @@ def rates_from_barriers(
 ) -> NDArray[np.float64]:
     """Return W = ν exp(−Q/k_BT), s⁻¹; an infinite barrier gives 0.
 
+    A rate below 5e-324 s⁻¹ is 0 as well; see :func:`check_scale`.
+
     Parameters
     ----------
     barrier : ndarray
@@ -50,7 +55,9 @@ def rates_from_barriers(
     Raises
     ------
     BarrierError
-        If a barrier is NaN.
+        If a barrier is NaN, or so far below 0 that its rate is no number.
+    KinosonError
+        If an attempt frequency or the temperature is not a positive number.
     """
     barrier = np.asarray(barrier, dtype=float)
     if np.isnan(barrier).any():
@@ -58,12 +65,92 @@ def rates_from_barriers(
             f"found {int(np.isnan(barrier).sum())} barriers that are NaN; expected numbers in eV (inf for no jump); "
             "remove or recompute them"
         )
-    frequency = np.asarray(attempt_frequency, dtype=float)
-    if not np.all((frequency > 0) & np.isfinite(frequency)):
-        raise KinosonError(
-            f"found attempt_frequency={attempt_frequency!r}; expected a positive number in s⁻¹; correct it"
+    frequency = _frequencies(attempt_frequency)
+    kT = thermal_energy(temperature_K)
+    with np.errstate(over="ignore", under="ignore"):
+        rates = np.asarray(frequency * np.exp(-barrier / kT))
+    if not np.isfinite(rates).all():
+        raise BarrierError(
+            f"found a barrier of {barrier.min():g} eV, whose rate at {temperature_K:g} K exceeds all numbers; expected "
+            "barriers above 0; recompute it, or leave the jump out with an infinite barrier in both directions"
         )
-    return frequency * np.exp(-barrier / thermal_energy(temperature_K))
+    return rates[()]
+
+
+def _frequencies(given: float | NDArray) -> NDArray[np.float64]:
+    """Attempt frequencies as an array, s⁻¹; refuses what is not positive, and texts and booleans."""
+    raw = np.asarray(given)
+    found = np.asarray(raw, dtype=float) if raw.dtype.kind in "iuf" else np.full(raw.shape, np.nan)
+    bad = ~((found > 0) & np.isfinite(found))
+    if bad.any():
+        first = given if raw.ndim == 0 else float(found[bad][0])
+        raise KinosonError(f"found attempt_frequency={first!r}; expected a positive number in s⁻¹; correct it")
+    return found
+
+
+def check_scale(
+    rates: NDArray,
+    weights: NDArray,
+    *,
+    barrier: NDArray | None = None,
+    temperature_K: float | None = None,
+) -> None:
+    """Refuse states whose mean total rate is beyond what double precision can work with; see :func:`check_total`.
+
+    Parameters
+    ----------
+    rates : ndarray, shape (n_states, J)
+        s⁻¹.
+    weights : ndarray, shape (n_states,)
+        Weights of the states, sum 1, no unit.
+    barrier : ndarray, shape (n_states, J), optional
+        Barriers behind the rates, eV.
+    temperature_K
+        For the message, K.
+
+    Raises
+    ------
+    KinosonError
+        As :func:`check_total`.
+    """
+    mean = float(np.asarray(weights, dtype=float) @ np.asarray(rates, dtype=float).sum(axis=1))
+    check_total(
+        mean,
+        allowed=barrier is None or bool(np.isfinite(barrier).any()),
+        has_barriers=barrier is not None,
+        temperature_K=temperature_K,
+    )
+
+
+def check_total(mean: float, *, allowed: bool, has_barriers: bool, temperature_K: float | None) -> None:
+    """Refuse a mean total rate beyond what double precision can work with.
+
+    Single jumps may have any rate, 0 included. A mean of 0 is right where no jump is allowed, or in a gas whose rates
+    are all 0; of finite barriers it only says that the rates are too small for a number.
+
+    Parameters
+    ----------
+    mean
+        Mean over states of the total rate, s⁻¹.
+    allowed
+        Whether any jump has a finite barrier; with rates from no barriers: True.
+    has_barriers
+        Whether the rates come from barriers.
+    temperature_K
+        For the message, K.
+
+    Raises
+    ------
+    KinosonError
+        If the mean is below 1e-250 or above 1e250 s⁻¹, or no number.
+    """
+    if SMALLEST_RATE <= mean <= LARGEST_RATE or (mean == 0.0 and not (allowed and has_barriers)):
+        return
+    at = "" if temperature_K is None else f" at {temperature_K:g} K"
+    raise KinosonError(
+        f"found a mean total rate of {mean:.3g} s⁻¹{at}; expected {SMALLEST_RATE:g} to {LARGEST_RATE:g}, because "
+        "double precision knows no numbers far beyond; correct the barriers or the temperature"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +209,8 @@ class Rates:
                     f"found temperature_K={temperature_K} for rates of {source.temperature_K} K; expected one "
                     "temperature; pass the barrier source instead of its rates"
                 )
-            temperature_K, attempt_frequency = source.temperature_K, source.attempt_frequency
+            temperature_K = temperature_K if source.temperature_K is None else source.temperature_K
+            attempt_frequency = source.attempt_frequency
             source = source.source
         if hasattr(source, "bind"):
             source = source.bind(network)
@@ -153,10 +241,10 @@ class Rates:
                     "barriers of these states"
                 )
             source = source.on(network.supercell)  # type: ignore[union-attr]
-        if not isinstance(source, RateSource):
-            if temperature_K is None:
-                raise KinosonError("found no temperature for barriers; expected temperature_K in kelvin; pass it")
+        if temperature_K is not None:
             thermal_energy(temperature_K)
+        elif not isinstance(source, RateSource):
+            raise KinosonError("found no temperature for barriers; expected temperature_K in kelvin; pass it")
         return cls(source, network, temperature_K, attempt_frequency)
 
     def energies(self, occupations: NDArray, carriers: ArrayLike) -> JumpEnergies | None:
@@ -185,7 +273,7 @@ class Rates:
     def _frequency(self, energies: JumpEnergies) -> float | NDArray[np.float64]:
         """Own attempt frequencies of jumps where the source knows them, s⁻¹."""
         own = energies.attempt_frequency
-        return self.attempt_frequency if own is None else np.where(np.isfinite(own), own, self.attempt_frequency)
+        return self.attempt_frequency if own is None else np.where(np.isnan(own), self.attempt_frequency, own)
 
     def with_reverse(self, occupations: NDArray, carriers: ArrayLike) -> tuple[NDArray, NDArray]:
         """Rates of all jumps and of their reverses, s⁻¹, shape (n_states, J) each.

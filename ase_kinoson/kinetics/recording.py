@@ -24,6 +24,7 @@ from ase_kinoson.errors import KinosonError
 from ase_kinoson.kinetics.kmc import KineticMonteCarlo
 from ase_kinoson.kinetics.rates import Rates
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
+from ase_kinoson.whole_files import replace_file
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -172,7 +173,8 @@ class KmcTrajectory:
         if self.temperature_K is not None:
             for atoms in images:
                 atoms.info["temperature_K"] = self.temperature_K
-        ase.io.write(path, images, format="extxyz")
+        with replace_file(path) as temporary:
+            ase.io.write(temporary, images, format="extxyz")
 
     def to_structures(self, species: str | None = None, n_frames: int | None = None) -> list[Structure]:
         """Frames on an even grid of times as pymatgen Structures with one order of sites.

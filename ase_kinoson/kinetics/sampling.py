@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
-from ase_kinoson.errors import KinosonWarning, StatesError
+from ase_kinoson.errors import NotAtEquilibrium, StatesError
 from ase_kinoson.kinetics.heat_bath import CarrierHeatBath
 from ase_kinoson.kinetics.monte_carlo import MonteCarlo, energy_of, random_occupations
 from ase_kinoson.kinetics.sqs import sqs_occupations
@@ -118,7 +118,8 @@ def sample_states(
         )
     if model is None or temperature_K is None:
         raise StatesError(
-            f"found model={model!r} and temperature_K={temperature_K!r} for Monte Carlo; expected both; pass "
+            f"found {'no model' if model is None else f'a {type(model).__name__}'} and "
+            f"temperature_K={temperature_K!r} for Monte Carlo; expected both; pass "
             f"model= and temperature_K="
         )
     if ensemble == "quenched":
@@ -136,10 +137,15 @@ def sample_states(
     about = chain.report()
     if 2.0 * student.sf(abs(about["equilibration_z"]), max(1, chains - 1)) < EQUILIBRATION_P:
         warnings.warn(
-            f"the energy of the Monte Carlo chains still drifts ({about['equilibration_z']:.1f} standard "
-            f"errors between the third and "
-            f"the last quarter of {chain.n_sweeps} sweeps); the states are not at equilibrium; raise sweeps",
-            KinosonWarning,
+            NotAtEquilibrium(
+                f"the energy of the Monte Carlo chains still drifts ({about['equilibration_z']:.1f} standard "
+                f"errors between the third and "
+                f"the last quarter of {chain.n_sweeps} sweeps); the states are not at equilibrium",
+                number=about["equilibration_z"],
+                limit=float(student.isf(0.5 * EQUILIBRATION_P, max(1, chains - 1))),
+                unit="standard errors",
+                advice="raise sweeps",
+            ),
             stacklevel=2,
         )
     energies = [s.model_energies for s in kept if s.model_energies is not None]

@@ -51,14 +51,18 @@ def sqs_occupations(
             "method='sqs' found no icet; expected the optional package; install it with: pip install ase-kinoson[sqs]"
         ) from error
     alloy = cell.alloy
-    disordered = [i for i, s in enumerate(alloy.sublattices) if len(s.composition) > 1]
+    # a rare species may round to no atom at all, and leave its sublattice without disorder
+    present = [
+        [s for s in sub.species if c.get(s, 0) > 0] for sub, c in zip(alloy.sublattices, cell.counts, strict=True)
+    ]
+    disordered = [i for i, s in enumerate(alloy.sublattices) if len(s.composition) > 1 and len(present[i]) > 1]
     kinds = [set(alloy.sublattices[i].species) for i in disordered]
     fixed_vacant = any(s.vacant_fraction > 1e-9 and not s.mobile for s in alloy.sublattices)
     mixed = any(kinds[i] & kinds[j] for i in range(len(kinds)) for j in range(i))
     if alloy.is_interstitial or fixed_vacant or mixed or not disordered:
         raise StatesError(
             "method='sqs' found an interstitial alloy, vacant fixed sites, sublattices that share species, "
-            "or no disorder; expected "
+            "or no disorder (in cells of this size); expected "
             "disordered sublattices with species of their own; use method='random' or 'monte-carlo'"
         )
     counts = [dict(c) for c in cell.counts]
@@ -68,13 +72,14 @@ def sqs_occupations(
     share = sum(nominal.values())
     extra = max(counts[host], key=lambda s: nominal[s] / share * sizes[host] - counts[host][s])
     counts[host][extra] += 1
+    choices = [list(s.species) if i in disordered else present[i][:1] for i, s in enumerate(alloy.sublattices)]
     primitive = Atoms(
-        [alloy.sublattices[s].species[0] for s in alloy.site_sublattice],
+        [choices[s][0] for s in alloy.site_sublattice],
         scaled_positions=alloy.scaled_positions,
         cell=alloy.cell,
         pbc=True,
     )
-    allowed = [list(alloy.sublattices[s].species) for s in alloy.site_sublattice]
+    allowed = [choices[s] for s in alloy.site_sublattice]
     ideal = Atoms([allowed[b][0] for b in cell.basis_index], positions=cell.positions, cell=cell.cell, pbc=True)
     length = float(np.min(primitive.repeat(2).get_all_distances(mic=True)[~np.eye(8 * len(primitive), dtype=bool)]))
     rng = np.random.default_rng(seed)

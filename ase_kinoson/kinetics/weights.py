@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.barriers.reference import Barriers
 from ase_kinoson.crystal.states import States
-from ase_kinoson.errors import KinosonWarning, StatesError
+from ase_kinoson.errors import SmallSample, StatesError
 from ase_kinoson.kinetics.rates import rates_from_barriers
+from ase_kinoson.kinetics.resampling import draw_groups, standard_error
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY, thermal_energy
 
 __all__ = ["EnergyDrift", "energy_drift", "reweight", "sample_drift"]
@@ -95,26 +96,38 @@ def reweight(states: States, reference_energies: ArrayLike, temperature_K: float
     before = states.effective_sample_size
     if size < 0.3 * before or round(size, 1) < 5.0:  # as printed
         warnings.warn(
-            f"the effective sample size after reweighting is {size:.1f} of {len(states)} states (energies "
-            f"differ by {spread:.3f} eV, "
-            f"k_BT is {kT:.3f} eV); expected at least 30 % and 5; fit the model again with these energies "
-            f"and sample anew",
-            KinosonWarning,
+            SmallSample(
+                f"the effective sample size after reweighting is {size:.1f} of {len(states)} states (energies "
+                f"differ by {spread:.3f} eV, k_BT is {kT:.3f} eV); expected at least 30 % and 5",
+                number=size,
+                limit=max(0.3 * before, 5.0),
+                unit="states",
+                advice="fit the model again with these energies and sample anew",
+            ),
             stacklevel=2,
         )
     elif states.ensemble == "quenched" and (bias := _normalisation_bias(states, weights)) > 0.02:
         warnings.warn(
-            f"weights normalised within arrangements of few states bias averages by about {100 * bias:.0f} %; expected "
-            "at most 2 %; sample more states per arrangement (a smaller n_chains)",
-            KinosonWarning,
+            SmallSample(
+                f"weights normalised within arrangements of few states bias averages by about {100 * bias:.0f} %; "
+                "expected at most 2 %",
+                number=100 * bias,
+                limit=2.0,
+                unit="%",
+                advice="sample more states per arrangement (a smaller n_chains)",
+            ),
             stacklevel=2,
         )
     elif states.ensemble == "quenched" and np.bincount(np.unique(states.groups, return_inverse=True)[1]).max() < 2:
         warnings.warn(
-            "every arrangement of the quenched ensemble has one state, so that weights cannot change; "
-            "expected several per arrangement; "
-            "sample with n_chains smaller than n",
-            KinosonWarning,
+            SmallSample(
+                "every arrangement of the quenched ensemble has one state, so that weights cannot change; "
+                "expected several per arrangement",
+                number=1,
+                limit=2,
+                unit="states",
+                advice="sample with n_chains smaller than n",
+            ),
             stacklevel=2,
         )
     about = {
@@ -158,9 +171,14 @@ class EnergyDrift:
     n_groups: int = 0
 
     @property
+    def limit(self) -> float:
+        """Largest size of a total drift that is zero within three errors, in the unit of the drift."""
+        return SIGMAS * self.error + 1e-9
+
+    @property
     def consistent(self) -> bool:
         """Whether the total drift is zero within three errors (those of rare species are themselves uncertain)."""
-        return bool(abs(self.value) <= SIGMAS * self.error + 1e-9)
+        return bool(abs(self.value) <= self.limit)
 
     def __str__(self) -> str:
         parts = [f"{s} {v:+.3f} ± {e:.3f}" for s, (v, e) in self.by_species.items()]
@@ -232,9 +250,8 @@ def energy_drift(
     value = _ratio(sums.sum(axis=-1))
     error = np.full(len(masks), np.inf)
     if len(labels) > 1:
-        rng = np.random.default_rng(seed)
-        draws = rng.multinomial(len(labels), np.full(len(labels), 1.0 / len(labels)), size=n_bootstrap)
-        error = _ratio(sums @ draws.T.astype(float)).std(axis=-1, ddof=1)
+        draws = draw_groups(len(labels), n_bootstrap, np.random.default_rng(seed)).astype(float)
+        error = standard_error(_ratio(sums @ draws.T).T)
     named = {states.supercell.species[c]: (float(value[1 + i]), float(error[1 + i])) for i, c in enumerate(codes)}
     return EnergyDrift(float(value[0]), float(error[0]), named, len(labels))
 

@@ -28,7 +28,7 @@ from ase_kinoson.barriers.reference import Barriers
 from ase_kinoson.barriers.saddle import SaddleSettings
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
-from ase_kinoson.errors import KinosonError, KinosonWarning, StatesError
+from ase_kinoson.errors import KinosonError, KinosonWarning, LargeError, StatesError
 from ase_kinoson.kinosons.active_reference import Reference, is_source
 from ase_kinoson.kinosons.active_rounds import ActiveRound, Rounds
 from ase_kinoson.kinosons.candidates import Candidates
@@ -70,6 +70,8 @@ class ActiveResult:
         Whether the requested error was reached.
     settings : mapping
         What is needed to repeat it.
+    warnings : tuple of KinosonWarning
+        What one should know before using these numbers.
     """
 
     diffusivity: Mapping[str, Quantity]
@@ -81,6 +83,7 @@ class ActiveResult:
     probability: NDArray[np.float64]
     reached: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[KinosonWarning, ...] = ()
 
     @property
     def n_barriers(self) -> int:
@@ -281,12 +284,18 @@ def active_barriers(
     last = run.history[-1]
     if relative_error is not None and last.pool_error > relative_error * abs(last.value):
         reasons.append(
-            f"the scatter of the {len(pool)} states of the pool alone is "
-            f"{100 * last.pool_error / abs(last.value):.1f} % of D; expected less than "
-            f"{100 * relative_error:g} %; add states to the pool, which costs no barriers"
+            LargeError(
+                f"the scatter of the {len(pool)} states of the pool alone is "
+                f"{100 * last.pool_error / abs(last.value):.1f} % of D; expected less than "
+                f"{100 * relative_error:g} %",
+                number=100 * last.pool_error / abs(last.value),
+                limit=100 * relative_error,
+                unit="%",
+                advice="add states to the pool, which costs no barriers",
+            )
         )
     for reason in reasons:
-        warnings.warn(reason, KinosonWarning, stacklevel=2)
+        warnings.warn(reason, stacklevel=2)
     about = {
         "temperature_K": float(temperature_K),
         "relative_error": relative_error,
@@ -309,6 +318,7 @@ def active_barriers(
         np.concatenate(run.probabilities),
         relative_error is not None and last.error <= relative_error * abs(last.value),
         about,
+        tuple(reasons),
     )
 
 

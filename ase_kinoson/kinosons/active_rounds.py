@@ -10,6 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_kinoson.barriers.reference import Barriers
+from ase_kinoson.errors import (
+    FailedCalculations,
+    FewKinosons,
+    KinosonWarning,
+    NotAtEquilibrium,
+    SeenStates,
+    SmallSample,
+)
 from ase_kinoson.kinosons.active_reference import Reference
 from ase_kinoson.kinosons.candidates import Calibration, Candidates, Forecast, Known
 from ase_kinoson.kinosons.ordered_sampling import OrderedEstimate
@@ -253,11 +261,36 @@ class Rounds:
         # few draws have not met the rare large errors yet: the models' own expectation of them is the least error
         forecast = self.forecast()
         guesses = self.gather(forecast.factor, forecast.lift)
-        first, again = self.scores(forecast, guesses, coefficient)
         chance = self.chances(forecast, guesses)(self.left, self.fresh)[self.left]
-        spread = np.where(self.fresh, first, again)[self.left]
-        planned = self.estimate.planned(float((spread**2 / chance).sum())) / self.estimate.mean()[-1]
+        squares = self.expected_squares(forecast, guesses, coefficient, value)[self.left]
+        planned = self.estimate.planned(float((squares / chance).sum())) / self.estimate.mean()[-1]
         return value, max(seen, float(planned))
+
+    def expected_squares(
+        self, forecast: Forecast, guesses: NDArray, coefficient: int, value: float
+    ) -> NDArray[np.float64]:
+        """Expected square of what each unit's part in numerator − D·denominator is off its guess, shape (n_units,).
+
+        The guess is a mean of exponentials over the members. Where these disagree it lies above the exponential of
+        their mean barrier, whose errors are known (:class:`Calibration`), and where it is largest it does so most:
+        a relative error times the guess would overstate what is to be expected two- to fourfold.
+        """
+        c = self.candidates
+        energies, barriers = forecast.energies.mean(axis=0), forecast.barriers.mean(axis=0)
+        factor, lift = c.factors(energies, barriers, self.shift)
+        of_barrier = self.barrier_errors.relative_variance(forecast.barrier_variance, self.kT)
+        of_barrier = np.where(np.isfinite(of_barrier), of_barrier, 0.0)
+        factor = factor * np.sqrt(1.0 + of_barrier)  # mean of a lognormal variable
+        factor[self.known.unstable], lift[self.known.unstable] = 0.0, 0.0
+        likely = self.gather(factor, lift)
+        apart = likely - guesses
+        single = (c.kinosons[coefficient] * factor) ** 2 * of_barrier
+        found = single.sum(axis=1) if self.jump is None else single[self.of_state, self.jump]
+        found = found + (apart[coefficient] - value * apart[-1]) ** 2
+        if c.reweighted:
+            of_energy = self.energy_errors.relative_variance(forecast.energy_variance, self.kT)[self.of_state]
+            found = found + self.fresh * (likely[coefficient] - value * likely[-1]) ** 2 * of_energy
+        return np.asarray(found)
 
     def record(self, rows: NDArray) -> ActiveRound:
         """Estimate and errors of the target."""
@@ -288,14 +321,18 @@ class Rounds:
         parts = np.bincount(group, c.pooled(per_state))
         return float(np.sqrt(len(labels) / (len(labels) - 1.0) * ((parts - parts.mean()) ** 2).sum())), spread
 
-    def judge(self, relaxation: Relaxation | None) -> tuple[str, list[str]]:
+    def judge(self, relaxation: Relaxation | None) -> tuple[str, list[KinosonWarning]]:
         """Kind of the coefficients, and what a user should know of it, as :func:`transport` says it."""
-        pool, reasons = self.candidates.pool, []
+        pool = self.candidates.pool
+        reasons: list[KinosonWarning] = []
         kind = {"equilibrium": BOUND, "random": NO_BOUND}.get(pool.ensemble, ESTIMATE)
         if kind == NO_BOUND:
             reasons.append(
-                "the pool is no equilibrium sample, so that its average is neither the diffusivity nor a bound; "
-                "expected Monte Carlo states; sample with method='monte-carlo'"
+                NotAtEquilibrium(
+                    "the pool is no equilibrium sample, so that its average is neither the diffusivity nor a bound; "
+                    "expected Monte Carlo states",
+                    advice="sample with method='monte-carlo'",
+                )
             )
         drawn = self.candidates.states.model_energies
         if not self.candidates.reweighted and drawn is not None and not pool.report.get("reweighted"):
@@ -303,9 +340,14 @@ class Rounds:
             if len(gap) and np.std(gap) > 1e-6:
                 kind = NO_BOUND
                 reasons.append(
-                    f"the pool was drawn with model energies that differ from those of the barriers by "
-                    f"{np.std(gap):.3f} eV (standard deviation); expected weights of the energies used; leave reweight "
-                    "to its default"
+                    NotAtEquilibrium(
+                        f"the pool was drawn with model energies that differ from those of the barriers by "
+                        f"{np.std(gap):.3f} eV (standard deviation); expected weights of the energies used",
+                        number=float(np.std(gap)),
+                        limit=0,
+                        unit="eV",
+                        advice="leave reweight to its default",
+                    )
                 )
         if self.candidates.reweighted:
             weights = self.candidates.pooled(self.best_weight)
@@ -313,16 +355,28 @@ class Rounds:
             if not (size >= LEAST_OVERLAP * before and size >= LEAST_STATES):
                 kind = NO_BOUND if kind == NO_BOUND else ESTIMATE
                 reasons.append(
-                    f"the effective sample size of the pool after weighting is {size:.1f} of {before:.1f}; expected at "
-                    f"least {100 * LEAST_OVERLAP:.0f} % and {LEAST_STATES}; fit the model again with these energies "
-                    "and draw a new pool, or use sample_with_calculator"
+                    SmallSample(
+                        f"the effective sample size of the pool after weighting is {size:.1f} of {before:.1f}; "
+                        f"expected at least {100 * LEAST_OVERLAP:.0f} % and {LEAST_STATES}",
+                        number=float(size),
+                        limit=max(LEAST_OVERLAP * before, LEAST_STATES),
+                        unit="states",
+                        advice="fit the model again with these energies and draw a new pool, or use "
+                        "sample_with_calculator",
+                    )
                 )
         largest = heavy_share(self.candidates.pooled(self.best[self.target]), pool.groups)[1]
         if len(np.unique(pool.groups)) > 1 and largest > HEAVY_SHARE:
             reasons.append(
-                f"one of {len(np.unique(pool.groups))} independent groups of states carries {100 * largest:.0f} % of D "
-                f"({self.candidates.names[self.target]}); expected less than {100 * HEAVY_SHARE:.0f} %; its error bar "
-                "is too small: add independent states to the pool"
+                FewKinosons(
+                    f"one of {len(np.unique(pool.groups))} independent groups of states carries {100 * largest:.0f} % "
+                    f"of D ({self.candidates.names[self.target]}); expected less than {100 * HEAVY_SHARE:.0f} %; its "
+                    "error bar is too small",
+                    number=100 * largest,
+                    limit=100 * HEAVY_SHARE,
+                    unit="%",
+                    advice="add independent states to the pool",
+                )
             )
         keys: set[str] = set()
         if relaxation is not None:
@@ -333,13 +387,25 @@ class Rounds:
             kind = NO_BOUND if kind == NO_BOUND else ESTIMATE
         if seen:
             reasons.append(
-                f"{seen} of {len(pool)} states trained the relaxation or the barrier model behind it; the result is no "
-                "held-out bound; use a pool of fresh states"
+                SeenStates(
+                    f"{seen} of {len(pool)} states trained the relaxation or the barrier model behind it; the result "
+                    "is no held-out bound",
+                    number=seen,
+                    limit=0,
+                    unit="states",
+                    advice="use a pool of fresh states",
+                )
             )
         if self.n_failed:
             reasons.append(
-                f"{self.n_failed} of {self.n_barriers} searches failed; the models' guesses stand for them; expected "
-                "none; see barriers.reasons"
+                FailedCalculations(
+                    f"{self.n_failed} of {self.n_barriers} searches failed; the models' guesses stand for them; "
+                    "expected none",
+                    number=self.n_failed,
+                    limit=0,
+                    unit="searches",
+                    advice="see barriers.reasons",
+                )
             )
         return kind, reasons
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ase_kinoson.barriers.source import JumpEnergies
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
-from ase_kinoson.kinetics.rates import Rates, RateSource, rates_from_barriers
+from ase_kinoson.kinetics.rates import Rates, RateSource, check_scale, rates_from_barriers
 from ase_kinoson.kinetics.weights import EnergyDrift
 from ase_kinoson.kinosons.coefficients import Averages, Composition, coefficients
 from ase_kinoson.kinosons.functional import JumpTerms
@@ -33,10 +33,7 @@ def rates_and_energies(
     if energies is None or isinstance(rates.source, RateSource):
         return rates(occupations, carriers), energies
     assert rates.temperature_K is not None
-    own = energies.attempt_frequency
-    frequency: Any = rates.attempt_frequency
-    if own is not None:
-        frequency = np.where(np.isfinite(own), own, frequency)
+    frequency = rates._frequency(energies)
     return rates_from_barriers(energies.barrier, rates.temperature_K, attempt_frequency=frequency), energies
 
 
@@ -115,6 +112,7 @@ def assemble(
     state_energies : ndarray, shape (n_states,), optional
         Energies of the states, eV, for the table.
     """
+    check_scale(w, states.weights, barrier=None if energies is None else energies.barrier, temperature_K=temperature_K)
     composition = Composition.of(states)
 
     def average(x: NDArray) -> NDArray:

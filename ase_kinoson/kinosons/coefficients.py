@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
+from ase_kinoson.kinetics.resampling import standard_error
 from ase_kinoson.kinosons.statistics import Quantity
 from ase_kinoson.kinosons.vacancy_fraction import SAME_COMPOSITION, VacancyFraction, fraction_at
 from ase_kinoson.units import ANGSTROM2_PER_S_TO_M2_PER_S, EV_IN_JOULE, thermal_energy
@@ -26,8 +27,9 @@ __all__ = ["Averages", "Composition", "coefficients", "onsager_scale", "site_vol
 class Averages:
     """Averages over states and what resampling makes of them.
 
-    Row 0 of every array is the value, the other rows are resamples; errors are their standard deviations, so that
-    every function of the averages has an error that knows of common noise.
+    Row 0 of every array is the value, the other rows are resamples; errors are made of these
+    (:func:`~ase_kinoson.kinetics.resampling.standard_error`), so that every function of the averages has an error that
+    knows of common noise.
 
     Attributes
     ----------
@@ -72,7 +74,7 @@ class Averages:
         elif not self.has_errors or len(rows) < 3:
             error = np.full_like(value, np.nan)
         else:
-            error = np.asarray(rows[1:].std(axis=0, ddof=1)) * abs(scale)
+            error = standard_error(rows[1:]) * abs(scale)
         if relative_error > 0:
             error = np.hypot(error, np.abs(value) * relative_error)
             kind = "estimate" if kind == "exact" else kind

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ase_kinoson.crystal.jumps import JumpNetwork
-from ase_kinoson.errors import KinosonError, KinosonWarning
+from ase_kinoson.errors import FarFromTraining, KinosonError, KinosonWarning, LooseBound, SlowModes
+from ase_kinoson.kinetics.resampling import standard_error
 from ase_kinoson.kinosons.coefficients import Averages, Composition, coefficients
 from ase_kinoson.kinosons.continuation import contradicted, incomplete
 from ase_kinoson.kinosons.ladder import Ladder, Rungs
@@ -22,6 +24,8 @@ __all__ = ["CorrectedTransport", "Diagnosis", "climb", "diagonal", "finish", "ne
 
 LOOSE = 1.25
 """A bound that exceeds the corrected value by more than this factor is reported as loose."""
+MODEL_ERROR = 0.25
+"""A D of the reference that differs by more than this from that of the model makes ratio estimates doubtful."""
 
 
 @dataclass(frozen=True)
@@ -141,44 +145,79 @@ def finish(
         ladder=ladder,
         diagnosis=Diagnosis(looseness, surrogate),
     )
-    if kind != BOUND and not ladder.n_continued:
-        _warn_of_slow_modes(ladder)
-    for name, q in looseness.items():
-        if float(q.value) > LOOSE and not name.startswith("tracer"):
-            warnings.warn(
-                f"the bound of {name} is loose: {float(q.value):.3g} ± {float(q.error):.1g} times the corrected value; "
-                "expected less than "
-                f"{LOOSE:g}; use the corrected value, or train a better relaxation",
-                KinosonWarning,
-                stacklevel=3,
-            )
-            break
-    return made
+    told = _slow_modes(ladder) if kind != BOUND and not ladder.n_continued else []
+    told += [*_loose(looseness), *_far(surrogate)]
+    for warning in told:
+        warnings.warn(warning, stacklevel=3)
+    return replace(made, warnings=(*result.warnings, *told))
 
 
-def _warn_of_slow_modes(ladder: Ladder) -> None:
+def _slow_modes(ladder: Ladder) -> list[KinosonWarning]:
     """Say so where the ladder is not at its end; the first of each kind is enough."""
+    said: list[KinosonWarning] = []
     for name, rungs in ladder.rungs.items():
         if incomplete(ladder, name):
-            warnings.warn(
-                f"the ladder of {name} may still be {100 * rungs.tail / rungs.value[rungs.chosen]:.0f} % too high; "
-                "expected less than its error; raise n_steps (slow modes) or n_trajectories (noise), or let walkers go "
-                "on with long_jumps=",
-                KinosonWarning,
-                stacklevel=4,
+            height = float(rungs.value[rungs.chosen])
+            said.append(
+                SlowModes(
+                    f"the ladder of {name} may still be {100 * rungs.tail / height:.0f} % too high; expected less "
+                    "than its error",
+                    number=100 * rungs.tail / height,
+                    limit=100 * float(rungs.error[rungs.chosen]) / height,
+                    unit="%",
+                    advice="raise n_steps (slow modes) or n_trajectories (noise), or let walkers go on with "
+                    "long_jumps=",
+                )
             )
             break
     for name, rungs in ladder.rungs.items():
         if contradicted(ladder, name):
             part = ladder.apart[name][0] / float(rungs.value[rungs.chosen])
-            warnings.warn(
-                f"mean squared displacements say that {name} lies {100 * part:.0f} % lower than its ladder; expected "
-                "agreement; there are modes slower than the trajectories: raise n_steps, or let walkers go on with "
-                "long_jumps=",
-                KinosonWarning,
-                stacklevel=4,
+            said.append(
+                SlowModes(
+                    f"mean squared displacements say that {name} lies {100 * part:.0f} % lower than its ladder; "
+                    "expected agreement; there are modes slower than the trajectories",
+                    number=100 * part,
+                    limit=0,
+                    unit="%",
+                    advice="raise n_steps, or let walkers go on with long_jumps=",
+                )
             )
             break
+    return said
+
+
+def _loose(looseness: Mapping[str, Quantity]) -> list[KinosonWarning]:
+    """Say so where a bound lies far above the corrected value; the first is enough."""
+    for name, q in looseness.items():
+        if float(q.value) > LOOSE and not name.startswith("tracer"):
+            return [
+                LooseBound(
+                    f"the bound of {name} is loose: {float(q.value):.3g} ± {float(q.error):.1g} times the corrected "
+                    f"value; expected less than {LOOSE:g}",
+                    number=float(q.value),
+                    limit=LOOSE,
+                    advice="use the corrected value, or train a better relaxation",
+                )
+            ]
+    return []
+
+
+def _far(surrogate: Mapping[str, Quantity]) -> list[KinosonWarning]:
+    """Say so where the model gives another D than the reference, with one y and one set of states."""
+    for name in ("vacancy", "carrier"):
+        q = surrogate.get(name)
+        if q is not None and abs(float(q.value) - 1.0) > max(MODEL_ERROR, 2.0 * float(q.error)):
+            return [
+                FarFromTraining(
+                    f"reference barriers give {float(q.value):.3g} ± {float(q.error):.1g} times the D of the model's, "
+                    f"with the same y and states; expected 1 within {100 * MODEL_ERROR:.0f} %",
+                    number=float(q.value),
+                    limit=1.0 + math.copysign(MODEL_ERROR, float(q.value) - 1.0),
+                    advice="fit the model again with these barriers; until then take the bound, not the ratio estimate",
+                )
+            ]
+    return []
 
 
 def _looseness(ladder: Ladder, composition: Composition, network: JumpNetwork) -> dict[str, Quantity]:
@@ -186,8 +225,8 @@ def _looseness(ladder: Ladder, composition: Composition, network: JumpNetwork) -
         return np.einsum("...xy,xy->...", x, network.projector)
 
     def quantity(top: NDArray, bottom: NDArray) -> Quantity:
-        rows = top / bottom
-        return Quantity(float(rows[0]), float(rows[1:].std(ddof=1)), "1", CORRECTED)
+        rows = np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom != 0)  # of atoms that never move
+        return Quantity(float(rows[0]), float(standard_error(rows[1:])), "1", CORRECTED)
 
     found = {}
     carrier = "vacancy" if network.mechanism == "vacancy" else "carrier"

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonError
+from ase_kinoson.kinetics.resampling import standard_error
 from ase_kinoson.kinosons.jump_classes import (
     Histogram,
     JumpClass,
@@ -38,12 +39,12 @@ from ase_kinoson.kinosons.temperature_curves import (
     activation_rows,
     check_sum,
     cumulant_models,
+    rate_factors,
     reweighted_curve,
 )
 from ase_kinoson.kinosons.temperature_models import TemperatureFits, fit_temperature_models
 from ase_kinoson.mson import Storable
 from ase_kinoson.palette import species_colors
-from ase_kinoson.units import thermal_energy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -191,6 +192,11 @@ class KinosonDensity(Storable):
         ----------
         bins : int or array_like, shape (n + 1,)
             Number of intervals, or their edges, no unit.
+
+        Raises
+        ------
+        KinosonError
+            If the coefficient is 0.
         """
         with np.errstate(divide="ignore"):
             return self._histogram(np.log(self.kinoson), bins, "ln κ (κ in Å²/s)")
@@ -289,7 +295,13 @@ class KinosonDensity(Storable):
         ----------
         fractions
             Parts of the coefficient, above 0 and up to 1; no unit.
+
+        Raises
+        ------
+        KinosonError
+            If the coefficient is 0.
         """
+        self._need_total()
         order = np.argsort(-self.kinoson)
         carried = np.cumsum(self.contribution[order]) / self.total
         counted = np.cumsum(self.weight[order]) / self.weight.sum()
@@ -331,7 +343,13 @@ class KinosonDensity(Storable):
         ----------
         n
             How many.
+
+        Raises
+        ------
+        KinosonError
+            If the coefficient is 0.
         """
+        self._need_total()
         return largest(self, n)
 
     # -- temperature ----------------------------------------------------------------------------------------------
@@ -366,7 +384,7 @@ class KinosonDensity(Storable):
             self._need_arrangements()
         rows = activation_rows(self)[:, 1]
         known = len(self.groups[1]) > 1
-        error = 0.0 if self.kind == "exact" else float(rows[1:].std(ddof=1)) if known else float("nan")
+        error = 0.0 if self.kind == "exact" else float(standard_error(rows[1:])) if known else float("nan")
         return Quantity(float(rows[0]), error, "eV", "estimate" if self.kind == "bound" else self.kind)
 
     @overload
@@ -405,13 +423,10 @@ class KinosonDensity(Storable):
         Raises
         ------
         KinosonError
-            If the result has no temperature.
+            If the result has no temperature or no barriers, or jumps matter there whose rates are too small for a
+            number here.
         """
-        if self.temperature_K is None:
-            raise KinosonError("found a result without temperature; expected one with barriers; use a barrier model")
-        beta0 = 1.0 / thermal_energy(self.temperature_K)
-        beta = np.array([1.0 / thermal_energy(t) for t in np.atleast_1d(temperatures_K)])
-        return (self.contribution * np.exp(-np.outer(beta - beta0, self._finite))).sum(axis=1)
+        return np.array([(self.contribution * rate_factors(self, t)).sum() for t in np.atleast_1d(temperatures_K)])
 
     def bound_curve(self, temperatures_K: ArrayLike, *, smallest_sample: float = 10.0) -> BoundCurve:
         """Upper bound Λ_y(T) at other temperatures, with the relaxation of this one.
@@ -498,6 +513,13 @@ class KinosonDensity(Storable):
                 f"found no {what} in this result; expected a source that has them; use reference barriers or a model"
             )
 
+    def _need_total(self) -> None:
+        if not self.total > 0:
+            raise KinosonError(
+                f"found a coefficient {self.quantity!r} of {self.total:g} Å²/s; expected a positive one, because it "
+                "is what shares and slopes refer to; choose the coefficient of atoms that move"
+            )
+
     def _quantity(self, boot: Bootstrap, function: Callable[..., NDArray], *values: NDArray, unit: str) -> Quantity:
         """A slope or share is stationary in y where the coefficient is, but no bound: its kind is an estimate."""
         value, error = boot.estimate(function, *values)
@@ -534,7 +556,13 @@ class KinosonDensity(Storable):
             Σ over the rows of a group of weight times column, over the weight of the group.
         boot : Bootstrap
             Over groups: its weighted means of ``values`` are averages over all states.
+
+        Raises
+        ------
+        KinosonError
+            If the coefficient is 0.
         """
+        self._need_total()
         member, weights = self.groups
         used = np.where(weights > 0, weights, 1.0)
         sums = [np.bincount(member, weights=self.weight * c, minlength=len(weights)) / used for c in columns]
@@ -550,4 +578,5 @@ class KinosonDensity(Storable):
         return member.astype(np.int64), np.bincount(member, weights=weights).astype(float)
 
     def _histogram(self, x: NDArray, bins: int | ArrayLike, label: str) -> Histogram:
+        self._need_total()
         return share_histogram(self, x, bins, label)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
-from ase_kinoson.errors import BarrierError, KinosonWarning, StatesError
+from ase_kinoson.errors import BarrierError, FailedCalculations, StatesError
 from ase_kinoson.kinetics.rates import Rates
 from ase_kinoson.kinosons.coefficients import Averages
 from ase_kinoson.kinosons.corrected import CorrectedTransport, climb, diagonal, finish
@@ -107,9 +107,13 @@ def first_rung(
         if lost and kind == BOUND:
             kind = ESTIMATE
             warnings.warn(
-                f"{lost} barrier searches of the neighbours failed and count as rates of zero; expected none; see "
-                "Barriers.reasons, and compute them with other settings",
-                KinosonWarning,
+                FailedCalculations(
+                    f"{lost} barrier searches of the neighbours failed and count as rates of zero; expected none",
+                    number=lost,
+                    limit=0,
+                    unit="searches",
+                    advice="see Barriers.reasons, and compute them with other settings",
+                ),
                 stacklevel=2,
             )
     after = rates(neighbors.occupations, neighbors.carriers)
@@ -118,6 +122,7 @@ def first_rung(
         states, neighbors, chosen, jumps, relaxation, weights=weights / weights.sum(), rates=(w, after)
     )
     ladder = climb(moments, jumps, result.composition, n_resamples, seed, 1, widen=False)
+    ladder.refuse_rounding()
     averages = Averages(ladder.collective, ladder.bare, ladder.tracer, diagonal(ladder.bare))
     more = int((jumps.exists[jumps.basis_of(neighbors.carriers)] & (after > 0)).sum())
     made = finish(result, jumps, averages, ladder, kind, {})

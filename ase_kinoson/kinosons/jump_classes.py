@@ -14,6 +14,7 @@ from ase_kinoson.crystal.environment import JumpEnvironment
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonError
+from ase_kinoson.kinetics.resampling import standard_error
 from ase_kinoson.kinosons.statistics import Bootstrap, Quantity
 
 if TYPE_CHECKING:
@@ -370,7 +371,12 @@ def _spread(density: KinosonDensity, boot: Bootstrap, rows: NDArray) -> NDArray[
         return np.full(rows.shape[1:], np.nan)
     lost = np.isnan(rows[1:]).sum(axis=0) > 0.5 * (len(rows) - 1)  # a class that most resamples do not hold
     known = np.where(lost, 0.0, rows[1:])
-    return np.where(lost, np.nan, np.nanstd(known, axis=0, ddof=1))
+    if np.isnan(known).any():  # of a class, the resamples that hold it
+        flat = known.reshape(len(known), -1)
+        error = np.array([standard_error(x[~np.isnan(x)]) for x in flat.T]).reshape(known.shape[1:])
+    else:
+        error = standard_error(known)
+    return np.where(lost, np.nan, error)
 
 
 def _quantity(density: KinosonDensity, boot: Bootstrap, rows: NDArray) -> Quantity:

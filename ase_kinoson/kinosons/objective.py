@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonError
-from ase_kinoson.kinetics.rates import Rates
+from ase_kinoson.kinetics.rates import Rates, check_total
 from ase_kinoson.kinosons.ball import relaxed_displacements
 from ase_kinoson.kinosons.paths import InnerRates, Paths
 from ase_kinoson.kinosons.relaxation import Relaxation
@@ -104,7 +104,11 @@ class Objective:
                 )
             )
         total = sum(float((w[:, None] * root).sum()) for *_, root, w in raw) / len(states)
-        if not total > 0:
+        if total > 0 or np.isnan(total):
+            of = rates or relaxation.rates
+            kelvin = None if of is None else of.temperature_K
+            check_total(total, allowed=True, has_barriers=True, temperature_K=kelvin)
+        else:
             raise KinosonError(
                 "found no jump with a positive rate in the training states; expected at least one; check the rates"
             )

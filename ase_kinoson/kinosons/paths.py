@@ -160,9 +160,10 @@ class Paths:
 
 
 def _divide(a: NDArray, b: NDArray) -> NDArray[np.float64]:
-    return np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape)), where=b > 0)
+    # a sum that is hardly a number has no shares: it counts as none
+    return np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape)), where=b > 1e-300)
 
 
 def _log(rate: NDArray) -> NDArray[np.float64]:
     """Logarithm of rates; those that do not exist are put far below."""
-    return np.log(np.maximum(rate, 1e-30))
+    return np.log(np.where(rate > 0, rate, 1e-30))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
+from ase_kinoson.errors import KinosonWarning
 from ase_kinoson.kinetics.weights import EnergyDrift
 from ase_kinoson.kinosons.coefficients import Averages, Composition
 from ase_kinoson.kinosons.relaxation import Relaxation
@@ -87,6 +88,8 @@ class Transport(Storable):
         Species and their fractions.
     network : JumpNetwork or None
         The jumps.
+    warnings : tuple of KinosonWarning
+        What one should know before using these numbers; each was given as a Python warning too.
     """
 
     not_stored: ClassVar[tuple[str, ...]] = ("relaxation",)
@@ -119,6 +122,7 @@ class Transport(Storable):
     averages: Averages | None = field(default=None, repr=False)
     composition: Composition | None = field(default=None, repr=False)
     network: JumpNetwork | None = field(default=None, repr=False)
+    warnings: tuple[KinosonWarning, ...] = ()
 
     @property
     def given_fraction(self) -> VacancyFraction | None:
@@ -196,6 +200,9 @@ class Transport(Storable):
         lines.append(f"  D_v  = {self.vacancy_diffusivity}")
         lines += [f"  D*({s}) = {q}" for s, q in self.tracer_diffusivity.items()]
         lines += [f"  f({s}) = {q}" for s, q in self.correlation_factor.items()]
+        if self.warnings:
+            names = ", ".join(dict.fromkeys(type(w).__name__ for w in self.warnings))
+            lines.append(f"  know before you use these numbers: {names}; see .warnings")
         return "\n".join(lines)
 
 

@@ -22,7 +22,9 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_kinoson.errors import KinosonWarning, SlowModes, SmallSample
 from ase_kinoson.kinetics.kmc import KineticMonteCarlo
+from ase_kinoson.kinetics.resampling import standard_error
 from ase_kinoson.kinosons.coefficients import Averages, Composition
 from ase_kinoson.kinosons.statistics import Bootstrap, Quantity
 
@@ -112,7 +114,7 @@ class LagSlopes:
         slope = _ratio(np.stack([self.slope(level) for level in range(self.n_levels - 1)], axis=1), first)
         made = []
         for rows in (per_lag, slope):
-            error = rows[1:].std(axis=0, ddof=1) if self.boot.has_errors else np.full(rows.shape[1:], np.nan)
+            error = standard_error(rows[1:]) if self.boot.has_errors else np.full(rows.shape[1:], np.nan)
             made.append({n: Quantity(rows[0, :, i], error[:, i], "1", kind) for i, n in enumerate(self.names)})
         return made[0], made[1]
 
@@ -183,18 +185,29 @@ class LagSlopes:
             has_errors=boot.has_errors,
         )
 
-    def remarks(self) -> list[str]:
-        """Sentences about species that hardly moved, and about slopes that no lag has settled."""
+    def remarks(self) -> list[KinosonWarning]:
+        """Warnings of species that hardly moved, and of slopes that no lag has settled."""
         longest = 2 ** (self.n_levels - 2)
-        falling = [
-            f"the slope of {name} still falls at {longest} jumps, the longest lag; expected a plateau: its "
-            "coefficients may be too large; raise n_jumps"
+        falling: list[KinosonWarning] = [
+            SlowModes(
+                f"the slope of {name} still falls at {longest} jumps, the longest lag; expected a plateau: its "
+                "coefficients may be too large",
+                number=longest,
+                unit="jumps",
+                advice="raise n_jumps",
+            )
             for name in self.falling
         ]
         return falling + [
-            f"{s} makes {x * longest:.2g} jumps within {longest} jumps of the carrier, the longest lag; expected at "
-            f"least {JUMPS_PER_LAG}, so that its jumps can show how they are correlated: its coefficients may be too "
-            "large; raise n_jumps"
+            SmallSample(
+                f"{s} makes {x * longest:.2g} jumps within {longest} jumps of the carrier, the longest lag; expected "
+                f"at least {JUMPS_PER_LAG}, so that its jumps can show how they are correlated: its coefficients may "
+                "be too large",
+                number=x * longest,
+                limit=JUMPS_PER_LAG,
+                unit="jumps",
+                advice="raise n_jumps",
+            )
             for s, x in zip(self.composition.species, self.shares, strict=True)
             if x * longest < JUMPS_PER_LAG and s not in self.blocked
         ]

@@ -23,7 +23,8 @@ from ase_kinoson.barriers.workers import _size as n_workers
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.errors import KinosonWarning, StatesError
-from ase_kinoson.kinetics.rates import Rates, RateSource
+from ase_kinoson.kinetics.rates import Rates, RateSource, check_total
+from ase_kinoson.kinetics.resampling import draw_groups, standard_error
 from ase_kinoson.kinetics.weights import NEGLIGIBLE, EnergyDrift
 from ase_kinoson.kinosons.assembly import pair_terms, rates_and_energies, tracer_terms
 from ase_kinoson.kinosons.coefficients import Averages, Composition, coefficients
@@ -37,7 +38,7 @@ from ase_kinoson.kinosons.statistics import rows_of_sums
 from ase_kinoson.kinosons.table import KinosonTable
 from ase_kinoson.kinosons.transport import check_relaxation, doubts
 from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
-from ase_kinoson.kinosons.verdict import check_temperature, judge, rates_of_states
+from ase_kinoson.kinosons.verdict import check_temperature, heavy_share, judge, rates_of_states
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
 __all__ = ["stream_transport"]
@@ -161,7 +162,7 @@ def stream_transport(
     if folder is not None:
         close_folder(folder, weight=found.weight, files=found.files, units=found.table.units)
     for reason in reasons:
-        warnings.warn(reason, KinosonWarning, stacklevel=2)
+        warnings.warn(reason, stacklevel=2)
     return result
 
 
@@ -181,10 +182,11 @@ class _Sums:
     n: int = 0
     n_jumps: int = 0
     rejected: int = 0
+    escape: float = 0.0
     files: int = 0
     has_energies: bool = False
     kind: str = BOUND
-    reasons: dict[str, int] = field(default_factory=dict)
+    reasons: dict[KinosonWarning, int] = field(default_factory=dict)
     table: KinosonTable | None = None
 
     @classmethod
@@ -192,7 +194,7 @@ class _Sums:
         n = len(_mobile(jumps))
         return cls(GroupSums(max_groups), np.zeros(n, dtype=bool), np.zeros(n, dtype=bool), np.zeros(n))
 
-    def weaken(self, kind: str, reasons: Iterable[str]) -> None:
+    def weaken(self, kind: str, reasons: Iterable[KinosonWarning]) -> None:
         """Keep the weaker kind, and count the reasons; those that differ in their numbers only are told once."""
         self.kind = max(self.kind, kind, key=(BOUND, ESTIMATE, NO_BOUND).index)
         told = {_wording(known): known for known in self.reasons}
@@ -206,7 +208,7 @@ class _Sums:
         self.present |= other.present
         self.live |= other.live
         self.atoms += other.atoms
-        for name in ("weight", "squares", "n", "n_jumps", "rejected", "files"):
+        for name in ("weight", "squares", "n", "n_jumps", "rejected", "escape", "files"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.has_energies |= other.has_energies
         self.weaken(other.kind, [reason for reason, times in other.reasons.items() for _ in range(times)])
@@ -259,6 +261,7 @@ class _Job:
             found.atoms[i] += float(weights @ (on == c).sum(axis=1)) / on.shape[1]
             found.present[i] |= bool(np.any(occupations == c))
         found.weight += float(weights.sum())
+        found.escape += float(weights @ w.sum(axis=1))
         found.squares += float(np.square(weights).sum())
         found.n += n
         found.n_jumps += int(exists.sum())
@@ -288,14 +291,23 @@ class _Job:
 
     def result(
         self, found: _Sums, *, vacancy_fraction: float | VacancyFraction | None, n_resamples: int, seed: int
-    ) -> tuple[Transport, list[str]]:
+    ) -> tuple[Transport, list[KinosonWarning]]:
         """Derive everything from the sums."""
+        check_total(
+            found.escape / found.weight,
+            allowed=not found.has_energies or found.rejected < found.n_jumps,
+            has_barriers=found.has_energies,
+            temperature_K=self.temperature_K,
+        )
         codes, d = _mobile(self.jumps), self.jumps.dimension
         m, sums = len(codes), found.groups.values
         group_weights = sums[:, 0]
         parts = np.split(sums[:, 1:], np.cumsum([9 * m * m, 9 * m * m, 9 * m]), axis=1)
         drift = self._drift(parts[3].reshape(-1, 2, m), found.live, seed) if found.has_energies else None
-        reasons = [r if times == 1 else f"{r} (so or alike in {times} chunks)" for r, times in found.reasons.items()]
+        reasons = [
+            r if times == 1 else r.with_text(f"{r.text} (so or alike in {times} chunks)")
+            for r, times in found.reasons.items()
+        ]
         if drift is not None and not drift.consistent:
             # asked of a few states: what they are themselves was told above
             more, said = judge(self.first, self.rates, self.barriers, self.relaxation, drift)
@@ -323,7 +335,7 @@ class _Job:
             vacancy_fraction=vacancy_fraction,
         )
         own = np.einsum("gabxy,xy->g", parts[0].reshape(-1, m, m, 3, 3), self.jumps.projector) / d
-        total = own.sum()
+        size, largest = heavy_share(own, np.arange(len(own)))
         assert found.table is not None
         result = Transport(
             **derived,
@@ -331,8 +343,8 @@ class _Job:
             drift=drift,
             ensemble=self.first.ensemble,
             effective_sample_size=found.weight**2 / found.squares,
-            contribution_sample_size=float(total**2 / np.square(own).sum()) if total > 0 else 0.0,
-            largest_share=float(own.max() / total) if total > 0 else 1.0,
+            contribution_sample_size=size,
+            largest_share=largest,
             n_states=found.n,
             n_barriers=found.n_jumps - found.rejected,
             n_rejected=found.rejected,
@@ -349,7 +361,8 @@ class _Job:
             },
             relaxation=self.relaxation,
         )
-        return result, reasons + doubts(result, len(group_weights), has_errors=has_errors)
+        reasons += doubts(result, len(group_weights), has_errors=has_errors)
+        return replace(result, warnings=tuple(reasons)), reasons
 
     def _drift(self, sums: NDArray, live: NDArray[np.bool_], seed: int, n_bootstrap: int = 1000) -> EnergyDrift:
         """What :func:`energy_drift` finds, from sums per group, shape (n_groups, 2, n_species)."""
@@ -362,8 +375,8 @@ class _Job:
         value, n = ratio(every.sum(axis=-1)), every.shape[-1]
         error = np.full(len(value), np.inf)
         if n > 1:
-            draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=n_bootstrap)
-            error = ratio(every @ draws.T.astype(float)).std(axis=-1, ddof=1)
+            draws = draw_groups(n, n_bootstrap, np.random.default_rng(seed)).astype(float)
+            error = standard_error(ratio(every @ draws.T).T)
         names = self.jumps.supercell.species
         named = {names[_mobile(self.jumps)[c]]: (float(value[1 + i]), float(error[1 + i])) for i, c in enumerate(codes)}
         return EnergyDrift(float(value[0]), float(error[0]), named, n)
@@ -412,9 +425,9 @@ def _in_order(
             future.cancel()
 
 
-def _wording(reason: str) -> str:
+def _wording(reason: KinosonWarning) -> str:
     """A reason without its numbers."""
-    return re.sub(r"[-+]?\d[\d.e+-]*", "#", reason)
+    return re.sub(r"[-+]?\d[\d.e+-]*", "#", str(reason))
 
 
 def _mobile(jumps: JumpNetwork) -> NDArray[np.int64]:

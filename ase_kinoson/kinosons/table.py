@@ -15,6 +15,7 @@ from ase_kinoson.barriers.source import JumpEnergies
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.kinosons.functional import JumpTerms
+from ase_kinoson.whole_files import replace_file
 
 if TYPE_CHECKING:
     import pandas
@@ -128,7 +129,7 @@ class KinosonTable:
         """Write comma-separated values; units are in the header as ``name [unit]``."""
         names = list(self.columns)
         header = [f"{n} [{self.units[n]}]" if self.units.get(n, "1") != "1" else n for n in names]
-        with open(path, "w", newline="", encoding="utf-8") as handle:
+        with replace_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
             writer = csv.writer(handle)
             writer.writerow(header)
             plain = [self._text(self.columns[n]) for n in names]

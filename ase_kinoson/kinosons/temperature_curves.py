@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ase_kinoson.errors import KinosonError, KinosonWarning
+from ase_kinoson.errors import KinosonError, SmallSample
+from ase_kinoson.kinetics.resampling import draw_groups, standard_error
 from ase_kinoson.kinosons.result import BOUND, ESTIMATE, EXACT, Transport
 from ase_kinoson.kinosons.statistics import Quantity
 from ase_kinoson.units import ANGSTROM2_PER_S_TO_M2_PER_S, thermal_energy
@@ -31,8 +32,12 @@ __all__ = [
     "curve_rows",
     "finite_barriers",
     "lambda_value",
+    "rate_factors",
     "reweighted_curve",
 ]
+
+SMALLEST_EXPONENT = 680.0
+"""Barriers above so many k_BT have rates that double precision may not know."""
 
 ORDERS = {"arrhenius": 1, "gaussian": 2, "third cumulant": 3}
 """How many cumulants of the barrier each form of ln Λ(β) has."""
@@ -126,15 +131,20 @@ def reweighted_curve(
     listed = exact or (density.states is not None and density.states.source == "enumerated")  # nothing can collapse
     kept = np.full(len(t), True) if listed else size >= smallest_sample
     n = len(density.groups[1])
-    spread = np.zeros(len(t)) if exact else rows[1:].std(axis=0, ddof=1) if n > 1 else np.full(len(t), np.nan)
+    spread = np.zeros(len(t)) if exact else standard_error(rows[1:]) if n > 1 else np.full(len(t), np.nan)
     value, error = np.where(kept, rows[0], np.nan), np.where(kept, spread, np.nan)
     lost = t[np.isnan(value)]
     if len(lost):
+        left = float(size[np.isnan(value)].min())
         warnings.warn(
-            f"states of {density.temperature_K:g} K tell nothing about {', '.join(f'{x:g}' for x in lost)} K: "
-            f"{size[np.isnan(value)].min():.1f} effective groups of states are left of {n}; expected at least "
-            f"{smallest_sample:g}; sample states at temperatures nearer to these",
-            KinosonWarning,
+            SmallSample(
+                f"states of {density.temperature_K:g} K tell nothing about {', '.join(f'{x:g}' for x in lost)} K: "
+                f"{left:.1f} effective groups of states are left of {n}; expected at least {smallest_sample:g}",
+                number=left,
+                limit=smallest_sample,
+                unit="groups",
+                advice="sample states at temperatures nearer to these",
+            ),
             stacklevel=3,
         )
     kind = BOUND if density.kind in (BOUND, EXACT) else density.kind
@@ -160,7 +170,6 @@ def curve_rows(density: KinosonDensity, temperatures_K: ArrayLike) -> tuple[NDAr
     if density.temperature_K is None:
         raise KinosonError("found a result without temperature; expected one with barriers; use a barrier model")
     t = np.atleast_1d(np.asarray(temperatures_K, dtype=float))
-    q = finite_barriers(density)
     member, weights = density.groups
     n = len(weights)
     first = density.first_rows()
@@ -177,13 +186,42 @@ def curve_rows(density: KinosonDensity, temperatures_K: ArrayLike) -> tuple[NDAr
             own = np.bincount(state_group, weights=carried[first], minlength=n)
             carried = carried * (weights / own)[member]
         mass = np.bincount(state_group, weights=carried[first], minlength=n)
-        share = np.bincount(member, weights=carried * density.kinoson * np.exp(-x * q), minlength=n)
+        share = np.bincount(member, weights=carried * density.kinoson * rate_factors(density, t[i]), minlength=n)
         within = np.bincount(state_group, weights=carried[first] ** 2, minlength=n)
         # arrangements of many states can collapse inside without losing weight
         kept = mass.sum() ** 2 / within.sum() if density.ensemble == "quenched" else _kish(mass)
         size[i] = min(kept, _kish(share))
         rows[:, i] = (counts @ share) / (counts @ mass)
     return rows, size
+
+
+def rate_factors(density: KinosonDensity, temperature_K: float) -> NDArray[np.float64]:
+    """Rates at another temperature over those at that of the density, exp(−(β−β₀)Q), no unit, shape (n,).
+
+    Parameters
+    ----------
+    density
+        Kinosons of one temperature.
+    temperature_K
+        The other one, K.
+
+    Raises
+    ------
+    KinosonError
+        If the density has no temperature or no barriers, or a jump has a rate there but not here, where it is below
+        all numbers.
+    """
+    if density.temperature_K is None:
+        raise KinosonError("found a result without temperature; expected one with barriers; use a barrier model")
+    q, here, there = finite_barriers(density), betas(density.temperature_K)[0], betas(temperature_K)[0]
+    lost = (density.weight > 0) & (q * here > SMALLEST_EXPONENT) & (q * there < SMALLEST_EXPONENT)
+    if lost.any():
+        raise KinosonError(
+            f"found jumps of {q[lost].min():g} eV, whose rates at {density.temperature_K:g} K are below all numbers of "
+            f"double precision but not at {temperature_K:g} K; expected rates to start from; evaluate at a higher "
+            "temperature"
+        )
+    return np.exp(np.minimum((here - there) * q, SMALLEST_EXPONENT))
 
 
 def activation_rows(density: KinosonDensity) -> NDArray[np.float64]:
@@ -258,9 +296,12 @@ def check_sum(result: Transport, name: str) -> None:
 
 
 def _kish(x: NDArray) -> float:
-    return float(x.sum() ** 2 / np.square(x).sum()) if np.any(x > 0) else 0.0
+    if not np.any(x > 0):
+        return 0.0
+    x = np.ldexp(x, -int(np.frexp(x.max())[1]))  # squares of small rates would underflow
+    return float(x.sum() ** 2 / np.square(x).sum())
 
 
 def _draws(n: int) -> NDArray[np.float64]:
     """How often each group is drawn in each of 400 resamples."""
-    return np.random.default_rng(0).multinomial(n, np.full(n, 1.0 / n), size=400).astype(float)
+    return draw_groups(n, 400, np.random.default_rng(0)).astype(float)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.errors import KinosonError
+from ase_kinoson.kinetics.resampling import standard_error
 from ase_kinoson.kinosons.result import ESTIMATE, EXACT, Transport
 from ase_kinoson.kinosons.statistics import Quantity
 from ase_kinoson.kinosons.temperature_curves import (
@@ -108,7 +109,7 @@ class TemperatureModel:
         """Return Λ(T) with its error, from the fits of the resamples: arrays of shape (n,)."""
         rows = self._rows(temperatures_K)
         value = np.exp(rows[0])
-        error = value * rows[1:].std(axis=0, ddof=1) if len(rows) > 2 else np.full_like(value, np.nan)
+        error = value * standard_error(rows[1:]) if len(rows) > 2 else np.full_like(value, np.nan)
         return Quantity(value, error, self.unit, ESTIMATE)
 
     def _rows(self, temperatures_K: ArrayLike) -> NDArray[np.float64]:
@@ -359,11 +360,11 @@ def _fit(
             gap = said - logs[:, i]
             left[i] = gap[0]
             left_error[i], own_error[i] = (
-                0.0 if exact else x[1:].std(ddof=1) if len(x) > 2 else np.nan for x in (gap, said)
+                0.0 if exact else standard_error(x[1:]) if len(x) > 2 else np.nan for x in (gap, said)
             )
     signs = np.array([_sign(j) for j in range(k)])
     values = coefficients * signs
-    spread = np.zeros(k) if exact else values[1:].std(axis=0, ddof=1) if len(values) > 2 else np.full(k, np.nan)
+    spread = np.zeros(k) if exact else standard_error(values[1:]) if len(values) > 2 else np.full(k, np.nan)
     names = (("log_prefactor", "1"), ("mean_barrier", "eV"), ("variance", "eV^2"), ("third_cumulant", "eV^3"))
     parameters = {
         what: Quantity(float(v), float(e), unit, ESTIMATE)
@@ -396,11 +397,11 @@ def _measured(densities: list[KinosonDensity], t: NDArray, error: NDArray, unit:
             continue  # too few states reach this temperature
         found = np.log(rows[:, 0])
         left[i] = found[0] - np.log(here.total)
-        own_error[i] = 0.0 if there.kind == EXACT else found[1:].std(ddof=1)
+        own_error[i] = 0.0 if there.kind == EXACT else standard_error(found[1:])
         if there.kind == EXACT:
             left_error[i] = 0.0
         elif there.states is not None and _alike(there.states, here.states):
-            left_error[i] = (found - np.log(curve_rows(here, t[[i]])[0][:, 0]))[1:].std(ddof=1)
+            left_error[i] = standard_error((found - np.log(curve_rows(here, t[[i]])[0][:, 0]))[1:])
         else:
             left_error[i] = np.hypot(own_error[i], error[i])
     left_rms = float(np.sqrt(np.mean(left**2)))
@@ -488,4 +489,4 @@ def _log_rows(result: Transport, name: str) -> NDArray[np.float64]:
 def _error(rows: NDArray, kind: str) -> float:
     if kind == EXACT:
         return 0.0
-    return float(rows[1:].std(ddof=1)) if len(rows) > 2 and np.ptp(rows[1:]) > 0 else float("nan")
+    return float(standard_error(rows[1:])) if len(rows) > 2 and np.ptp(rows[1:]) > 0 else float("nan")

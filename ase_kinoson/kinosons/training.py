@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,7 +24,7 @@ from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.crystal.supercell import Supercell
 from ase_kinoson.device import device_of
-from ase_kinoson.errors import ModelError, StatesError
+from ase_kinoson.errors import KinosonWarning, ModelError, NotConverged, StatesError
 from ase_kinoson.kinetics.rates import Rates, RateSource
 from ase_kinoson.kinetics.sampling import MonteCarlo, sample_states
 from ase_kinoson.kinosons.deeper import deepen
@@ -50,6 +51,10 @@ WORTH_A_THREAD = 4
 PART = 32
 """States of a batch that one core takes at a time: more do not stay in its cache."""
 
+FALLING = 0.01
+"""Relative fall of the validation bound in the last quarter of the epochs from which on a training was too short."""
+WORSE = 0.01
+"""Rise of the validation bound, by all that was tried, that no chance explains."""
 REFRESH_SWEEPS = 10
 """Monte Carlo sweeps between the training states of two epochs."""
 
@@ -141,6 +146,12 @@ def train_relaxation(
         If model, jumps and ``start`` do not belong together, or there is no such device.
     KinosonError
         If processes that train together are called with unlike arguments.
+
+    Warns
+    -----
+    NotConverged
+        If the validation bound still fell by more than 1 % in the last quarter of the epochs, or all training made it
+        worse.
 
     Notes
     -----
@@ -249,6 +260,8 @@ def train_relaxation(
     }
     if deeper > 0:
         relaxation = deepen(relaxation, states[rng.permutation(np.flatnonzero(~held))[:deeper]], progress=progress)
+    for doubt in run.doubts() if ranks.first else ():
+        warnings.warn(doubt, stacklevel=2)
     return relaxation
 
 
@@ -347,6 +360,7 @@ class _Run:
         self.untrained, _ = check.evaluate(relaxation)
         self.history = [self.untrained]
         self.best = self.untrained
+        self.falling = 0.0
         self.weights = copy.deepcopy(relaxation.modules.state_dict())
 
     def calibrate(self, ridge: float, *, untrained: bool) -> None:
@@ -395,7 +409,7 @@ class _Run:
         lowest = self.check.evaluate(self.relaxation)[0]
         bar = tqdm(total=steps, desc=name, unit="batch", disable=not self.progress)
         bar.set_postfix({"bound": f"{lowest:.4f}"})
-        waited = 0
+        waited, values = 0, [lowest]
         for epoch in range(epochs):
             for which, rows in objective.batches(self.batch_size, self.rng):
                 set_gradients(every, self.relaxation, objective, which, rows)
@@ -407,6 +421,7 @@ class _Run:
             self.ranks.equalise(every)
             value = self.note() if best_of else self.check.evaluate(self.relaxation)[0]
             bar.set_postfix({"bound": f"{value:.4f}"})
+            values.append(value)
             waited += 1
             if value < lowest:
                 lowest, waited, best = value, 0, copy.deepcopy([p.detach() for p in every])
@@ -415,8 +430,39 @@ class _Run:
             if chain is not None and epoch + 1 < epochs:
                 objective = chain.renew()
         bar.close()
-        for p, values in zip(every, best, strict=True):
-            p.data = values
+        tail = max(1, epochs // 4)
+        if len(values) == epochs + 1:  # not stopped by its own patience
+            self.falling = max(0.0, 1.0 - min(values) / min(values[:-tail]))
+        for p, kept in zip(every, best, strict=True):
+            p.data = kept
+
+    def doubts(self) -> list[KinosonWarning]:
+        """Warnings of a training that was too short, or of too few states."""
+        said: list[KinosonWarning] = []
+        if self.falling > FALLING:
+            said.append(
+                NotConverged(
+                    f"the bound on the validation states still fell by {100 * self.falling:.1f} % in the last quarter "
+                    f"of the epochs; expected at most {100 * FALLING:g} %; y is not as good as it can be",
+                    number=100 * self.falling,
+                    limit=100 * FALLING,
+                    unit="%",
+                    advice="raise epochs, or go on from this relaxation with start=",
+                )
+            )
+        tried = self.history[1:]
+        if tried and min(tried) > (1.0 + WORSE) * self.untrained:
+            said.append(
+                NotConverged(
+                    f"training makes the bound on the validation states {min(tried) / self.untrained:.3f} times what "
+                    "it is without; expected less than 1; y has learned its training states by heart, and was left "
+                    "untrained",
+                    number=min(tried) / self.untrained,
+                    limit=1,
+                    advice="train on more states, or raise ridge",
+                )
+            )
+        return said
 
     def finish(self) -> None:
         """Put the best weights back and write the report."""

@@ -16,7 +16,15 @@ from tqdm import tqdm
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
 from ase_kinoson.device import device_of
-from ase_kinoson.errors import KinosonError, KinosonWarning, ModelError, StatesError
+from ase_kinoson.errors import (
+    FewKinosons,
+    KinosonError,
+    KinosonWarning,
+    ModelError,
+    NotAtEquilibrium,
+    SmallSample,
+    StatesError,
+)
 from ase_kinoson.kinetics.kmc import KineticMonteCarlo
 from ase_kinoson.kinetics.lags import WINDOW
 from ase_kinoson.kinetics.rates import Rates
@@ -183,8 +191,14 @@ def run_kmc(
     if len(np.unique(groups)) == 1:
         groups = np.arange(n_walkers)
         reasons.append(
-            "all walkers start from one group of states; expected several; the errors do not know how groups differ: "
-            "start from more independent states"
+            SmallSample(
+                "all walkers start from one group of states; expected several; the errors do not know how groups "
+                "differ",
+                number=1,
+                limit=2,
+                unit="groups",
+                advice="start from more independent states",
+            )
         )
     boot = Bootstrap.over(np.full(n_walkers, 1.0 / n_walkers), groups, n_resamples=n_resamples, seed=seed)
     # next to a carrier, and with rate 0 everywhere
@@ -204,11 +218,16 @@ def run_kmc(
         vacancy_fraction=vacancy_fraction,
     )
     size, largest = heavy_share(moments.squares(int(levels[0]) + 1)[:, 0] / n_walkers, groups)
-    if boot.has_errors and largest > HEAVY_SHARE:
+    if boot.has_errors and size > 0 and largest > HEAVY_SHARE:  # nothing carries a coefficient of 0
         reasons.append(
-            f"one of {len(np.unique(groups))} independent groups of walkers carries {100 * largest:.0f} % of the "
-            f"vacancy diffusivity; expected less than {100 * HEAVY_SHARE:.0f} %; its error bar is too small: start "
-            "from more independent states"
+            FewKinosons(
+                f"one of {len(np.unique(groups))} independent groups of walkers carries {100 * largest:.0f} % of the "
+                f"vacancy diffusivity; expected less than {100 * HEAVY_SHARE:.0f} %; its error bar is too small",
+                number=100 * largest,
+                limit=100 * HEAVY_SHARE,
+                unit="%",
+                advice="start from more independent states",
+            )
         )
     exists = jumps.exists[jumps.basis_of(snapshot.carriers)]
     rejected = 0 if energies is None else int((exists & ~np.isfinite(energies.barrier)).sum())
@@ -249,9 +268,10 @@ def run_kmc(
         n_jumps_total=engine.n_jumps * n_walkers,
         time_per_jump=averages.quantity(moments.time, unit="s", kind=kind),
         snapshot=snapshot,
+        warnings=tuple(reasons),
     )
     for reason in reasons:
-        warnings.warn(reason, KinosonWarning, stacklevel=2)
+        warnings.warn(reason, stacklevel=2)
     return result
 
 
@@ -270,7 +290,7 @@ def _engine(states: States, jumps: JumpNetwork, rates: Rates, *, device: str, **
         return KineticMonteCarlo(states, jumps, rates, **given)
 
 
-def _ensemble(states: States, rates: Rates, burn_in: int) -> tuple[str, list[str]]:
+def _ensemble(states: States, rates: Rates, burn_in: int) -> tuple[str, list[KinosonWarning]]:
     """Refuse ensembles that jumps do not keep; return the kind of the result and what to say about it."""
     if states.ensemble == "quenched" and rates.network.mechanism == "vacancy":  # an interstitial keeps its host
         raise StatesError(
@@ -286,25 +306,38 @@ def _ensemble(states: States, rates: Rates, burn_in: int) -> tuple[str, list[str
                 "method='monte-carlo', or pass burn_in= and check that longer ones change nothing"
             )
         return ESTIMATE, [
-            f"the walkers start from random states and forget them in {burn_in} jumps at best; the result is an "
-            "estimate; start from equilibrium states, or check that a longer burn_in changes nothing"
+            NotAtEquilibrium(
+                f"the walkers start from random states and forget them in {burn_in} jumps at best; the result is an "
+                "estimate",
+                number=burn_in,
+                unit="jumps",
+                advice="start from equilibrium states, or check that a longer burn_in changes nothing",
+            )
         ]
     if states.ensemble != "random" and states.model_energies is not None and not states.report.get("reweighted"):
         energies = rates.state_energies(states.occupations)
         gap = 0.0 if energies is None else float(np.std(energies - states.model_energies))
         if gap > 1e-6:
             return ESTIMATE, [
-                f"the states were drawn with energies that differ from those of the source by {gap:.3f} eV (standard "
-                "deviation); expected equilibrium states of the source; call reweight(states, energies, temperature_K) "
-                "first"
+                NotAtEquilibrium(
+                    f"the states were drawn with energies that differ from those of the source by {gap:.3f} eV "
+                    "(standard deviation); expected equilibrium states of the source",
+                    number=gap,
+                    limit=0,
+                    unit="eV",
+                    advice="call reweight(states, energies, temperature_K) first",
+                )
             ]
     return KMC, []
 
 
-def _drift_reason(drift: EnergyDrift) -> str:
-    return (
+def _drift_reason(drift: EnergyDrift) -> NotAtEquilibrium:
+    return NotAtEquilibrium(
         f"the energy still drifts by {drift.value:+.2f} ± {drift.error:.2f} of the mean energy change per jump where "
-        "the walkers are at the end; expected 0 in equilibrium; start from equilibrium states or raise burn_in"
+        "the walkers are at the end; expected 0 in equilibrium",
+        number=drift.value,
+        limit=drift.limit,
+        advice="start from equilibrium states or raise burn_in",
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ase_kinoson.barriers.training_distance import far_from_training
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
-from ase_kinoson.errors import KinosonWarning, StatesError
+from ase_kinoson.errors import FewKinosons, KinosonWarning, LooseBound, NoBarrier, SmallSample, StatesError
 from ase_kinoson.kinetics.weights import energy_drift
 from ase_kinoson.kinosons.assembly import assemble, rates_and_energies
 from ase_kinoson.kinosons.functional import jump_terms
@@ -21,6 +23,17 @@ from ase_kinoson.kinosons.verdict import HEAVY_SHARE, judge, rates_of_states
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
 
 __all__ = ["Transport", "transport"]
+
+FEW_STATES = 5
+"""Effective, independent states below which an error bar is a guess: it is itself uncertain by 1/√(2(n − 1))."""
+FEW_GROUPS = 10
+"""Effective groups behind D_v below which its error bar is made by a few."""
+MANY_GROUPS = 20
+"""Groups of states from which on that is not for want of states alone."""
+ASKED = 128
+"""States on which the models of an ensemble are compared."""
+BARE_SHARE = 0.01
+"""Share of the uncorrelated diffusivity from jumps without a barrier that passes without a warning."""
 
 
 def transport(
@@ -108,10 +121,12 @@ def transport(
             "states_source": states.source,
         },
     )
+    if hasattr(barriers, "predict_with_error"):
+        reasons += far_from_training(barriers, states[: min(len(states), ASKED)])
     reasons += doubts(result, len(np.unique(states.groups)), has_errors=boot.has_errors)
     for reason in reasons:
-        warnings.warn(reason, KinosonWarning, stacklevel=2)
-    return result
+        warnings.warn(reason, stacklevel=2)
+    return replace(result, warnings=tuple(reasons))
 
 
 def check_relaxation(relaxation: Relaxation | None, jumps: JumpNetwork) -> None:
@@ -130,28 +145,88 @@ def check_relaxation(relaxation: Relaxation | None, jumps: JumpNetwork) -> None:
         )
 
 
-def doubts(result: Transport, n_groups: int, *, has_errors: bool) -> list[str]:
-    """One sentence for everything about the numbers of a result that a user should know."""
-    reasons = []
-    if has_errors and result.largest_share > HEAVY_SHARE:
+def doubts(result: Transport, n_groups: int, *, has_errors: bool) -> list[KinosonWarning]:
+    """Everything about the numbers of a result that a user should know."""
+    reasons: list[KinosonWarning] = []
+    if has_errors and result.contribution_sample_size > 0 and result.largest_share > HEAVY_SHARE:
         reasons.append(
-            f"one of {n_groups} independent groups of states carries "
-            f"{100 * result.largest_share:.0f} % of the vacancy diffusivity; expected less than "
-            f"{100 * HEAVY_SHARE:.0f} %; its error bar is too small, and so may be the value: add states"
+            FewKinosons(
+                f"one of {n_groups} independent groups of states carries "
+                f"{100 * result.largest_share:.0f} % of the vacancy diffusivity; expected less than "
+                f"{100 * HEAVY_SHARE:.0f} %; its error bar is too small, and so may be the value",
+                number=100 * result.largest_share,
+                limit=100 * HEAVY_SHARE,
+                unit="%",
+                advice="add states",
+            )
         )
+    elif has_errors and n_groups >= MANY_GROUPS and 0 < result.contribution_sample_size < FEW_GROUPS:
+        reasons.append(
+            FewKinosons(
+                f"the vacancy diffusivity rests on {result.contribution_sample_size:.1f} effective groups of states of "
+                f"{n_groups}; expected at least {FEW_GROUPS}; its error bar is made by a few rare ones, and may be too "
+                "small",
+                number=result.contribution_sample_size,
+                limit=FEW_GROUPS,
+                unit="groups",
+                advice="add states, or draw them where the fast jumps are with active_barriers()",
+            )
+        )
+    few = round(result.effective_sample_size, 1) < FEW_STATES
+    # of few states reweight() has told already; it does not count groups
+    told = few and result.states is not None and result.states.report.get("reweighted")
+    size = min(result.effective_sample_size, n_groups)
+    if has_errors and not told and round(size, 1) < FEW_STATES and len(result.species) > 1:
+        reasons.append(
+            SmallSample(
+                f"the averages rest on {size:.1f} effective, independent states; expected at least {FEW_STATES}; the "
+                "error bars are themselves uncertain by a third or more",
+                number=size,
+                limit=FEW_STATES,
+                unit="states",
+                advice="compute barriers of more independent states, or sample with energies nearer to theirs",
+            )
+        )
+    reasons += _without_barrier(result)
     if result.relaxation is not None and result.vacancy_diffusivity.kind != NO_BOUND:
         reasons += _worse_than_none(result)
     return reasons
 
 
-def _worse_than_none(result: Transport) -> list[str]:
-    """One sentence where y = 0 would be a tighter bound, which costs nothing to see."""
+def _without_barrier(result: Transport) -> list[KinosonWarning]:
+    """Say where jumps of no barrier carry the result: their rates are those of no activated jump."""
+    table = result.kinosons
+    barrier, part = table["barrier"], table["weight"] * table["uncorrelated"]
+    none, total = barrier <= 0.0, part.sum()  # not where the source has no barriers, which are NaN
+    share = float(part[none].sum() / total) if total > 0 else 0.0
+    if share <= BARE_SHARE:
+        return []
+    return [
+        NoBarrier(
+            f"{int(none.sum())} jumps have a barrier of 0 or less, the lowest {barrier[none].min():.3f} eV, and carry "
+            f"{100 * share:.0f} % of the vacancy diffusivity without relaxation; expected less than "
+            f"{100 * BARE_SHARE:.0f} %, because such jumps are faster than the attempt frequency",
+            number=100 * share,
+            limit=100 * BARE_SHARE,
+            unit="%",
+            advice="look at them: a model is far from its data there, or one end of the jump is no stable state",
+        )
+    ]
+
+
+def _worse_than_none(result: Transport) -> list[KinosonWarning]:
+    """Say where y = 0 would be a tighter bound, which costs nothing to see."""
     factors = {**result.collective_correlation_factor}
     factors |= {f"tracer {s}": q for s, q in result.correlation_factor.items()}
     bad = [name for name, q in factors.items() if q.value > 1.05 + 2.0 * np.nan_to_num(float(q.error))]
     if not bad:
         return []
     return [
-        f"the relaxation makes the bound of {', '.join(bad)} worse than none does; expected a factor below 1; it was "
-        "trained on other rates or another temperature: train it here with start=, or use Relaxation.at()"
+        LooseBound(
+            f"the relaxation makes the bound of {', '.join(bad)} worse than none does; expected a factor below 1; it "
+            "was trained on other rates or another temperature",
+            number=max(float(factors[name].value) for name in bad),
+            limit=1,
+            advice="train it here with start=, or use Relaxation.at()",
+        )
     ]

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from ase_kinoson.barriers.hop import SaddleSettings
 from ase_kinoson.barriers.source import EnergyModel
 from ase_kinoson.crystal.supercell import Supercell
-from ase_kinoson.errors import KinosonError, KinosonWarning
+from ase_kinoson.errors import FailedCalculations, KinosonError, KinosonWarning, SmallCell, SmallSample, WrongVolume
 from ase_kinoson.kinetics.perfect_crystal import atoms_only, knows_vacancies
+from ase_kinoson.kinetics.resampling import standard_error
 from ase_kinoson.kinetics.vacancy_samples import EQUILIBRIUM, RANDOM, VacancySamples, sample
 from ase_kinoson.kinosons.statistics import Quantity
 from ase_kinoson.kinosons.vacancy_averages import VacancyAverages
@@ -174,7 +175,7 @@ def vacancy_formation(
         modelled=model is not None,
     )
     for reason in made.remarks():
-        warnings.warn(reason, KinosonWarning, stacklevel=2)
+        warnings.warn(reason, stacklevel=2)
     return made
 
 
@@ -366,12 +367,7 @@ class VacancyFormation:
         said = f"{self.ensemble} ensemble of {self._n} arrangements of {self.samples[0].supercell.n_sites} sites"
         source = f"vacancy formation, {said}"
         if self.ensemble == RANDOM or len(self.samples) == 1:
-
-            def curve(temperature: float) -> tuple[float, float]:
-                c = self.at(temperature)
-                return float(c), float(c.error)
-
-            return VacancyFraction(curve, source, CALCULATED, composition=self.composition)
+            return VacancyFraction(_Curve(self), source, CALCULATED, composition=self.composition)
         c = [self.at(t) for t in self.temperatures_K]
         table = [self.temperatures_K, [float(q) for q in c], [float(q.error) for q in c]]
         return replace(VacancyFraction.from_table(table, source=source, kind=CALCULATED), composition=self.composition)
@@ -406,21 +402,33 @@ class VacancyFormation:
         )
         return tuple(said)
 
-    def remarks(self) -> list[str]:
-        """What a user should know before using the numbers, in sentences."""
-        said = []
+    def remarks(self) -> list[KinosonWarning]:
+        """What a user should know before using the numbers."""
+        said: list[KinosonWarning] = []
         missing = int(sum(np.isnan(s.changes.energy).sum() for s in self.samples))
         if missing:
             total = sum(len(s.changes.energy) for s in self.samples)
             reason = next((s.report["reason"] for s in self.samples if s.report.get("reason")), "")
             said.append(
-                f"{missing} of {total} changes of single atoms have no energy ({reason}); expected all; they are left "
-                "out, which biases the average if they are alike"
+                FailedCalculations(
+                    f"{missing} of {total} changes of single atoms have no energy ({reason}); expected all; they are "
+                    "left out, which biases the average if they are alike",
+                    number=missing,
+                    limit=0,
+                    unit="changes",
+                    advice="compute them with other settings",
+                )
             )
         if abs(self.pressure_energy) > STRAINED:
             said.append(
-                f"the crystal is strained: pressure times site volume is {self.pressure_energy:+.3f} eV; expected less "
-                f"than {STRAINED:g} eV; use the lattice parameter without stress at this composition"
+                WrongVolume(
+                    f"the crystal is strained: pressure times site volume is {self.pressure_energy:+.3f} eV; expected "
+                    f"less than {STRAINED:g} eV",
+                    number=self.pressure_energy,
+                    limit=STRAINED,
+                    unit="eV",
+                    advice="use the lattice parameter without stress at this composition",
+                )
             )
         return said
 
@@ -493,43 +501,70 @@ class VacancyFormation:
         if key not in self._averages:
             self._averages[key] = VacancyAverages(samples, key, self.n_resamples, self.seed)
             for reason in self._doubts(self._averages[key], key):
-                warnings.warn(reason, KinosonWarning, stacklevel=4)
+                warnings.warn(reason, stacklevel=4)
         return self._averages[key]
 
-    def _doubts(self, found: VacancyAverages, temperature_K: float) -> list[str]:
-        """Why the error of c_v is too small at a temperature, in sentences."""
-        said: list[str] = []
+    def _doubts(self, found: VacancyAverages, temperature_K: float) -> list[KinosonWarning]:
+        """Why the error of c_v is too small at a temperature."""
+        said: list[KinosonWarning] = []
         if len(self.species) < 2:
             return said
         if found.effective < FEW:
             said.append(
-                f"{found.effective:.1f} sites carry the vacancy fraction at {temperature_K:g} K; expected at least "
-                f"{FEW:g}; its error is too small, and so may be the value: sample more sites and arrangements"
+                SmallSample(
+                    f"{found.effective:.1f} sites carry the vacancy fraction at {temperature_K:g} K; expected at least "
+                    f"{FEW:g}; its error is too small, and so may be the value",
+                    number=found.effective,
+                    limit=FEW,
+                    unit="sites",
+                    advice="sample more sites and arrangements",
+                )
             )
         if found.effective_changes < FEW:
             said.append(
-                f"{found.effective_changes:.1f} changes of species carry the chemical potentials at "
-                f"{temperature_K:g} K; expected at least {FEW:g}; the error of c_v is too small, and so may be the "
-                "value: sample more swaps and arrangements"
+                SmallSample(
+                    f"{found.effective_changes:.1f} changes of species carry the chemical potentials at "
+                    f"{temperature_K:g} K; expected at least {FEW:g}; the error of c_v is too small, and so may be the "
+                    "value",
+                    number=found.effective_changes,
+                    limit=FEW,
+                    unit="changes",
+                    advice="sample more swaps and arrangements",
+                )
             )
         if self.ensemble == EQUILIBRIUM:
             low, high = found.fractions[0].argmin(), found.fractions[0].argmax()
             apart = np.log(found.fractions[:, high] / found.fractions[:, low])
             if apart[0] > APART and apart[0] > 3 * np.nanstd(apart[1:], ddof=1):
                 said.append(
-                    f"atoms of {self.species[high]} tell {np.exp(apart[0]):.3g} times the vacancy fraction that those "
-                    f"of {self.species[low]} tell at {temperature_K:g} K; expected one number; the cell is too small, "
-                    "or the alloy ordered, which few changes of species see: use a larger cell, more swaps and "
-                    "arrangements, or a higher temperature"
+                    SmallCell(
+                        f"atoms of {self.species[high]} tell {np.exp(apart[0]):.3g} times the vacancy fraction that "
+                        f"those of {self.species[low]} tell at {temperature_K:g} K; expected one number; the cell is "
+                        "too small, or the alloy ordered, which few changes of species see",
+                        number=float(np.exp(apart[0])),
+                        limit=float(np.exp(APART)),
+                        advice="use a larger cell, more swaps and arrangements, or a higher temperature",
+                    )
                 )
         return said
 
 
 def _quantity(rows: NDArray, unit: str, kind: str) -> Quantity:
     """Value in row 0, error from the others; a pure crystal has one arrangement, and no error of sampling."""
-    error = float(np.nanstd(rows[1:], ddof=1)) if len(rows) > 2 else 0.0
+    error = float(standard_error(rows[1:][~np.isnan(rows[1:])])) if len(rows) > 2 else 0.0
     return Quantity(float(rows[0]), error, unit, kind)
 
 
 def _volume(samples: VacancySamples) -> float:
     return float(abs(np.linalg.det(samples.supercell.cell))) / samples.supercell.n_sites
+
+
+@dataclass(frozen=True, eq=False)
+class _Curve:
+    """c_v(T) of a calculation; a class, so that it travels to other processes."""
+
+    formation: VacancyFormation
+
+    def __call__(self, temperature: float) -> tuple[float, float]:
+        c = self.formation.at(temperature)
+        return float(c), float(c.error)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ase_kinoson.errors import KinosonError
+from ase_kinoson.given_files import given_text
 from ase_kinoson.kinosons.statistics import Quantity
 from ase_kinoson.units import thermal_energy
 
@@ -73,7 +74,7 @@ class VacancyFraction:
             If it is no site fraction.
         """
         _checked(value, error)
-        return cls(lambda temperature: (float(value), float(error)), source, constant_in_temperature=True)
+        return cls(_Constant(float(value), float(error)), source, constant_in_temperature=True)
 
     @classmethod
     def from_formation(
@@ -110,11 +111,7 @@ class VacancyFraction:
             if not (np.isfinite(number) and number >= low):
                 raise KinosonError(f"found {name}={number!r}; expected a finite number, errors ≥ 0; correct it")
 
-        def curve(temperature: float) -> tuple[float, float]:
-            kT = thermal_energy(temperature)
-            value = float(np.exp(min(entropy_kB - energy_eV / kT, 700.0)))
-            return value, value * float(np.hypot(energy_error / kT, entropy_error))
-
+        curve = _Formation(float(energy_eV), float(entropy_kB), float(energy_error), float(entropy_error))
         said = f"formation energy {energy_eV:g} eV and entropy {entropy_kB:g} k_B"
         return cls(curve, said if source is None else f"{said} ({source})")
 
@@ -161,7 +158,7 @@ class VacancyFraction:
         order = np.argsort(columns[0])
         t, c = columns[0][order], columns[1][order]
         e = columns[2][order] if len(columns) == 3 else np.zeros(len(t))
-        if len(t) < 2 or not np.all(np.diff(t) > 0) or not t[0] > 0:
+        if len(t) < 2 or not np.all(np.diff(t) > 0) or not t[0] > 0 or not np.isfinite(t).all():
             raise KinosonError(
                 f"found a table of vacancy fractions at {t.tolist()} K; expected at least two temperatures above 0, "
                 "each once; give more rows, or use VacancyFraction.constant or .from_formation"
@@ -169,20 +166,7 @@ class VacancyFraction:
         for value, error in zip(c, e, strict=True):
             _checked(float(value), float(error))
 
-        def curve(temperature: float) -> tuple[float, float]:
-            if not t[0] - beyond_K <= temperature <= t[-1] + beyond_K:
-                raise KinosonError(
-                    f"found temperature_K={temperature:g}, outside the table of vacancy fractions ({t[0]:g} to "
-                    f"{t[-1]:g} K) by more than {beyond_K:g} K; expected a temperature it covers; add rows to the "
-                    "table (in Python, from_table(..., beyond_K=) goes on further)"
-                )
-            i = int(np.clip(np.searchsorted(t, temperature) - 1, 0, len(t) - 2))
-            share = (1 / temperature - 1 / t[i]) / (1 / t[i + 1] - 1 / t[i])
-            log = (1 - share) * np.log(c[i]) + share * np.log(c[i + 1])
-            # common to both ends, as errors of c_v are taken to be: no number between is surer than they are
-            relative = abs(1 - share) * e[i] / c[i] + abs(share) * e[i + 1] / c[i + 1]
-            return float(np.exp(log)), float(np.exp(log) * relative)
-
+        curve = _Table(tuple(t.tolist()), tuple(c.tolist()), tuple(e.tolist()), float(beyond_K))
         return cls(curve, said, kind)
 
     def at(self, temperature_K: float | None = None) -> Quantity:
@@ -259,6 +243,54 @@ def fraction_at(
     return given.at(temperature_K), given.source
 
 
+# classes and no functions within functions: a fraction travels to other processes, and into JSON
+
+
+@dataclass(frozen=True)
+class _Constant:
+    value: float
+    error: float
+
+    def __call__(self, temperature: float) -> tuple[float, float]:
+        return self.value, self.error
+
+
+@dataclass(frozen=True)
+class _Formation:
+    energy_eV: float
+    entropy_kB: float
+    energy_error: float
+    entropy_error: float
+
+    def __call__(self, temperature: float) -> tuple[float, float]:
+        kT = thermal_energy(temperature)
+        value = float(np.exp(min(self.entropy_kB - self.energy_eV / kT, 700.0)))
+        return value, value * float(np.hypot(self.energy_error / kT, self.entropy_error))
+
+
+@dataclass(frozen=True)
+class _Table:
+    temperatures: tuple[float, ...]
+    values: tuple[float, ...]
+    errors: tuple[float, ...]
+    beyond_K: float
+
+    def __call__(self, temperature: float) -> tuple[float, float]:
+        t, c, e = self.temperatures, self.values, self.errors
+        if not t[0] - self.beyond_K <= temperature <= t[-1] + self.beyond_K:
+            raise KinosonError(
+                f"found temperature_K={temperature:g}, outside the table of vacancy fractions ({t[0]:g} to "
+                f"{t[-1]:g} K) by more than {self.beyond_K:g} K; expected a temperature it covers; add rows to the "
+                "table (in Python, from_table(..., beyond_K=) goes on further)"
+            )
+        i = int(np.clip(np.searchsorted(t, temperature) - 1, 0, len(t) - 2))
+        share = (1 / temperature - 1 / t[i]) / (1 / t[i + 1] - 1 / t[i])
+        log = (1 - share) * np.log(c[i]) + share * np.log(c[i + 1])
+        # common to both ends, as errors of c_v are taken to be: no number between is surer than they are
+        relative = abs(1 - share) * e[i] / c[i] + abs(share) * e[i + 1] / c[i + 1]
+        return float(np.exp(log)), float(np.exp(log) * relative)
+
+
 def _said(composition: Mapping[str, float]) -> str:
     return " ".join(f"{s} {x:.3f}" for s, x in composition.items())
 
@@ -272,15 +304,18 @@ def _checked(value: float, error: float, where: str = "") -> None:
         raise KinosonError(f"found error={error:.6g} of a vacancy fraction; expected at least 0; correct it")
 
 
+def _lines(text: str) -> list[str]:
+    return [x for x in text.splitlines() if x.strip() and x.strip()[0] != "#"]
+
+
 def _read(path: Path) -> list[NDArray[np.float64]]:
     """Columns of a CSV file in K and site fractions."""
     try:
-        lines = [x for x in path.read_text(encoding="utf-8-sig").splitlines() if x.strip() and x.strip()[0] != "#"]
-    except (OSError, UnicodeDecodeError) as error:
-        raise KinosonError(
-            f"cannot read the table of vacancy fractions {path} ({error}); expected a CSV file; correct the path"
-        ) from error
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines)]
+        text = given_text(path, expected="a CSV file", empty=True)
+        rows = [[cell.strip() for cell in row] for row in csv.reader(_lines(text))]
+    except (KinosonError, csv.Error) as error:
+        more = "" if isinstance(error, KinosonError) else "; expected a CSV file; correct it"
+        raise KinosonError(f"cannot read the table of vacancy fractions: {error}{more}") from error
     wanted = "'temperature [K]', 'vacancy_fraction [1]' and, if known, 'error [1]'"
     found: dict[str, tuple[int, str]] = {}
     for i, head in enumerate(rows[0] if rows else []):

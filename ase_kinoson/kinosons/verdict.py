@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.states import States
-from ase_kinoson.errors import BarrierError, StatesError
+from ase_kinoson.errors import (
+    BarrierError,
+    FailedCalculations,
+    KinosonWarning,
+    NotAtEquilibrium,
+    SeenStates,
+    StatesError,
+)
 from ase_kinoson.kinetics.rates import Rates, RateSource
 from ase_kinoson.kinetics.weights import EnergyDrift
 from ase_kinoson.kinosons.relaxation import Relaxation
@@ -69,21 +76,21 @@ def rates_of_states(
 
 def judge(
     states: States, rates: Rates, barriers: Any, relaxation: Relaxation | None, drift: EnergyDrift | None
-) -> tuple[str, list[str]]:
+) -> tuple[str, list[KinosonWarning]]:
     """Decide on the kind of the diagonal coefficients.
 
     Returns
     -------
     kind : str
-    reasons : list of str
-        One sentence for everything that a user should know.
+    reasons : list of KinosonWarning
+        Everything that a user should know.
 
     Raises
     ------
     BarrierError
         If barriers of some jumps were never computed.
     """
-    reasons: list[str] = []
+    reasons: list[KinosonWarning] = []
     kind = {"equilibrium": BOUND, "random": NO_BOUND}.get(states.ensemble, ESTIMATE)
     if states.ensemble == "quenched" and rates.network.mechanism == "interstitial":
         kind = BOUND  # the host stays as it is: each arrangement is an equilibrium of its own
@@ -94,7 +101,7 @@ def judge(
     ):
         kind = BOUND  # of a gas all states are equally likely
 
-    def weaken(to: str, reason: str) -> None:
+    def weaken(to: str, reason: KinosonWarning) -> None:
         nonlocal kind
         kind = NO_BOUND if NO_BOUND in (kind, to) else to
         reasons.append(reason)
@@ -110,32 +117,52 @@ def judge(
         if lost > 0:
             weaken(
                 ESTIMATE,
-                f"{int(failed.sum())} barrier searches failed ({lost:.2g} jumps per state on average) and count as "
-                "rates of "
-                "zero, which lowers the coefficients; see Barriers.reasons, and compute them with other settings",
+                FailedCalculations(
+                    f"{int(failed.sum())} barrier searches failed ({lost:.2g} jumps per state on average) and count as "
+                    "rates of zero, which lowers the coefficients",
+                    number=int(failed.sum()),
+                    limit=0,
+                    unit="searches",
+                    advice="see Barriers.reasons, and compute them with other settings",
+                ),
             )
     seen = _seen(states, rates, barriers, relaxation)
     if seen:
         weaken(
             ESTIMATE,
-            f"{seen} of {len(states)} states trained the relaxation or the barrier model behind it; the result is no "
-            "held-out bound; compute barriers of fresh states",
+            SeenStates(
+                f"{seen} of {len(states)} states trained the relaxation or the barrier model behind it; the result is "
+                "no held-out bound",
+                number=seen,
+                limit=0,
+                unit="states",
+                advice="compute barriers of fresh states",
+            ),
         )
     gap = _energy_gap(states, rates)
     if gap > 1e-6:
         weaken(
             NO_BOUND,
-            f"the states were drawn with model energies that differ from those of the barriers by {gap:.3f} eV "
-            "(standard "
-            "deviation); expected weights of the energies used; call reweight(states, barriers.energy_initial, "
-            "temperature_K) first",
+            NotAtEquilibrium(
+                f"the states were drawn with model energies that differ from those of the barriers by {gap:.3f} eV "
+                "(standard deviation); expected weights of the energies used",
+                number=gap,
+                limit=0,
+                unit="eV",
+                advice="call reweight(states, barriers.energy_initial, temperature_K) first",
+            ),
         )
     if drift is not None and not drift.consistent:
         weaken(
             NO_BOUND,
-            f"the energy drifts by {drift.value:+.2f} ± {drift.error:.2f} of the mean energy change per jump; "
-            "expected 0 in "
-            f"equilibrium; these {states.ensemble} states are no equilibrium sample of the barriers used",
+            NotAtEquilibrium(
+                f"the energy drifts by {drift.value:+.2f} ± {drift.error:.2f} of the mean energy change per jump; "
+                f"expected 0 in equilibrium; these {states.ensemble} states are no equilibrium sample of the barriers "
+                "used",
+                number=drift.value,
+                limit=drift.limit,
+                advice="sample longer, or reweight() the states to the energies of the barriers",
+            ),
         )
     return kind, reasons
 
@@ -154,7 +181,8 @@ def heavy_share(contributions: NDArray, groups: NDArray) -> tuple[float, float]:
     total = parts.sum()
     if not total > 0:
         return 0.0, 1.0
-    return float(total**2 / np.square(parts).sum()), float(parts.max() / total)
+    near_one = np.ldexp(parts, -int(np.frexp(parts.max())[1]))  # squares of small rates would underflow
+    return float(near_one.sum() ** 2 / np.square(near_one).sum()), float(parts.max() / total)
 
 
 def _seen(states: States, rates: Rates, barriers: Any, relaxation: Relaxation | None) -> int:

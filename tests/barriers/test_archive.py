@@ -144,6 +144,8 @@ def test_barriers_without_energies_survive(barriers, tmp_path):
         for name in ("barrier", "reverse_barrier", "energy_initial", "energy_final"):
             np.testing.assert_allclose(getattr(found, name), getattr(bare, name), atol=2e-6)  # NaN where NaN was
         data = dict(np.load(path))
+        head = {k: v for k, v in json.loads(str(data["head"])).items() if k not in ("seal", "digest")}
+        data["head"] = np.array(json.dumps(head))  # else the digest would refuse it first
         np.savez(path, **{k: v for k, v in data.items() if k not in ("all/barrier", "all/reverse_barrier")})
         with pytest.raises(BarrierError, match="expected finite numbers"):  # the twin that stores energies alone
             load_barriers(path)

@@ -20,6 +20,7 @@ from ase_kinoson.crystal import Alloy, JumpNetwork, States
 from ase_kinoson.crystal.environment import CarrierEnvironment, JumpEnvironment
 from ase_kinoson.errors import BarrierError, ModelError
 from ase_kinoson.kinetics.sampling import random_occupations, sample_states
+from ase_kinoson.seals import seal
 from ase_kinoson.testing import loop_defect, reverse_defect, symmetry_defect
 from tests.barriers.synthetic import synthetic
 
@@ -289,8 +290,9 @@ def test_damaged_files(tmp_path):
         (text[: len(text) // 2], "no readable JSON"),
         ("[1, 2]", "something else"),
         (json.dumps({**data, "version": 99}), "version 99"),
-        (json.dumps({k: v for k, v in data.items() if k != "alloy"}), "incomplete"),
-        (json.dumps({**data, "energy_cutoff": 3.0}), "coefficients"),
+        (json.dumps(seal({k: v for k, v in data.items() if k != "alloy"})), "incomplete"),
+        (json.dumps(seal({**data, "energy_cutoff": 3.0})), "coefficients"),
+        (json.dumps({**data, "energy_cutoff": 3.0}), "damaged or was changed"),
     ):
         about.write_text(content)
         with pytest.raises(ModelError, match=match):

@@ -417,3 +417,23 @@ class _Broken:
     def jump_energies(self, occupations, carriers):
         shape = (len(carriers), self.network.n_jumps)
         return JumpEnergies(np.full(shape, np.nan), np.zeros(shape))
+
+
+def test_model_states_of_another_alloy(tiny, pair_model):
+    """Sampled from the composition of the alloy, they would correct coefficients of other atoms."""
+    cell, network = tiny
+    states = ak.sample_states(cell, 40, seed=3)
+    other = states.occupations.copy()
+    for row in other:
+        row[np.flatnonzero(row == cell.species.index("Ag"))[0]] = cell.species.index("Cu")
+    about = {"ensemble": "equilibrium", "temperature_K": 600.0}
+    for occupations, refused in ((other, True), (states.occupations, False)):
+        drawn = ak.States.from_occupations(cell, occupations, carriers=states.carriers, **about)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = ak.transport(drawn, network, pair_model, None, 600.0)
+            if not refused:
+                assert ak.correct(result, pair_model, n_steps=2, n_trajectories=40).vacancy_diffusivity.value > 0
+                continue
+            with pytest.raises(StatesError, match="expected one composition; pass"):
+                ak.correct(result, pair_model, n_steps=2, n_trajectories=40)

@@ -172,7 +172,8 @@ def test_kinosons_go_to_files_and_add_up(tiny, pair_model, bias, weighted, tmp_p
     with pytest.raises(KinosonError, match="no whole set"):
         next(read_kinosons(tmp_path / "k"))
     (tmp_path / "k" / "kinosons-000001-0000.npz").unlink()
-    (tmp_path / "k" / "kinosons.json").write_text(json.dumps({"weight": 1.0, "files": 5, "units": {}}))
+    about = {"format": "ase_kinoson.kinosons/1", "weight": 1.0, "files": 5, "units": {}}  # as versions without digests
+    (tmp_path / "k" / "kinosons.json").write_text(json.dumps(about))
     with pytest.raises(KinosonError, match="found 4 files"):
         next(read_kinosons(tmp_path / "k"))
 

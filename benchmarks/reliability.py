@@ -41,7 +41,7 @@ BINARY = (
     "SUMMARY",
     "MSON",
 )
-MANY, FEW = 10_000, 2_000
+MANY, FEW = 10_000, 1_000
 """Cases: of what users give and share (studies, CIF, extxyz, models, stores), and of everything else."""
 WIDELY_SHARED = ("STUDY", "CIF", "EXTXYZ", "MODELS", "STORES")
 

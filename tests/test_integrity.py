@@ -139,6 +139,18 @@ def test_statistics_of_a_store_are_not_damage(tmp_path):
     assert check_store(path).wrong == [] and read_all(path).keys() == before.keys()
 
 
+def test_notes_of_a_user_are_not_damage(tmp_path):
+    """``ase db FILE id=2 -k note=x``; a note on top of a changed number hides nothing."""
+    path = lay_out(tmp_path, "store") / "barriers.db"
+    before = read_all(path)
+    with ase.db.connect(path) as db:
+        db.update(2, note="look at this one", my=3)
+    assert check_store(path).wrong == [] and read_all(path).keys() == before.keys()
+    with ase.db.connect(path) as db:
+        db.update(2, force_calls=db.get(2).force_calls + 1)
+    assert len(check_store(path).wrong) == 1
+
+
 def test_databases_have_one_zero(tmp_path):
     """SQLite gives 0.0 back for an energy of -0.0, and PostgreSQL for those of arrays, too."""
     path = lay_out(tmp_path, "store") / "barriers.db"

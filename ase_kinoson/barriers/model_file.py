@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -189,12 +190,35 @@ def _files(path: str | Path) -> tuple[Path, Path]:
 
 
 def write_model(path: str | Path, about: Mapping[str, Any], weights: bytes) -> None:
-    """Write both files, each in one step; the JSON file names the hash of the weights."""
+    """Write both files; the JSON file names the hash of the weights.
+
+    The new weights lie beside the old ones until the JSON file is replaced, which is the one step that counts: killed
+    at any moment, there is the old model or the new one.
+    """
+    about_file, weights_file = _files(path)
     digest = hashlib.sha256(weights).hexdigest()
     text = json.dumps(seal({**about, "written_by": package_version(), "weights_sha256": digest}), indent=1)
-    for file, content in zip(_files(path), (text.encode(), weights), strict=True):
+    waiting = _waiting(weights_file)
+    for file, content in ((waiting, weights), (about_file, text.encode())):
         with replace_file(file) as temporary:
             temporary.write_bytes(content)
+    os.replace(waiting, weights_file.resolve())
+
+
+def _waiting(weights_file: Path) -> Path:
+    """New weights whose JSON file may not be there yet."""
+    there = weights_file.resolve()  # the weights may be a link
+    return there.with_name(f"{there.name}.new")
+
+
+def _weights_of(weights_file: Path, digest: object) -> bytes | None:
+    """The weights with this hash: from their file, or from beside it where a process was killed in between."""
+    for file in (weights_file, _waiting(weights_file), weights_file):  # the last: moved while we looked
+        if file.is_file():
+            weights = file.read_bytes()
+            if hashlib.sha256(weights).hexdigest() == digest:
+                return weights
+    return None
 
 
 def read_model(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any], bytes]:
@@ -207,7 +231,7 @@ def read_model(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any
     """
     about_file, weights_file = _files(path)
     for file in (about_file, weights_file):
-        if not file.is_file():
+        if not (file.is_file() or (file == weights_file and _waiting(file).is_file())):
             raise ModelError(f"found no file {file}; expected a pair .json and .safetensors; check the path")
     advice = "copy both files again or fit the model again"
     try:
@@ -225,8 +249,8 @@ def read_model(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any
     wrong = unsealed(about)
     if wrong:
         raise ModelError(f"{about_file}: {wrong}; expected what was saved; {advice}")
-    weights = weights_file.read_bytes()
-    if hashlib.sha256(weights).hexdigest() != about.get("weights_sha256"):
+    weights = _weights_of(weights_file, about.get("weights_sha256"))
+    if weights is None:
         raise ModelError(
             f"{weights_file} does not match {about_file.name} (truncated or of another model); expected a "
             f"pair; {advice}"

@@ -260,6 +260,11 @@ def _kill_once(life: Life, rng: random.Random, kind: str) -> str | None:
         left = 1.0 - len(life.known) / len(life.plain.rows)  # of the work
         numbers = numbers[: max(1, int(left * len(numbers)))]
         child, board = life.start(die={"statement": rng.choice(numbers)}, spill=rng.random() < 0.7)
+    elif kind == "commit":
+        left = 1.0 - len(life.known) / len(life.plain.rows)
+        which = rng.randint(1, max(1, int(left * told["commits"])))
+        after = 0 if rng.random() < 0.3 else rng.randint(1, 150)
+        child, board = life.start(die={"commit": which, "after_us": after}, spill=rng.random() < 0.7)
     elif kind == "close":
         child, board = life.start(die={"close": rng.choice((1, -1)) * rng.randint(1, told["closes"])})
     else:
@@ -294,7 +299,7 @@ def kill_single(nursery: Nursery, folder: Path, plain: Plain, n: int, rng: rando
         moments: list[str] = []
         problems: list[str] = []
         for _ in range(min(rng.randint(2, 8), n - tally.faults)):
-            kind = rng.choices(("start", "work", "statement", "close"), (1, 4, 5, 1))[0]
+            kind = rng.choices(("start", "work", "statement", "commit", "close"), (1, 3, 3, 3, 1))[0]
             moment = _kill_once(life, rng, kind)
             if moment is None:  # it was finished: that is no fault
                 if len(life.known) == len(plain.rows):

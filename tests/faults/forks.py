@@ -23,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PHASES = ("start", "relaxation or search", "transaction", "commit", "close", "end")
-_FIELDS = ("phase", "calls", "statements", "closes", "connected")
+_FIELDS = ("phase", "calls", "statements", "commits", "closes", "connected")
 
 
 class Board:

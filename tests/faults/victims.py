@@ -85,7 +85,9 @@ class Watched(sqlite3.Connection):
     def watch(self) -> Watched:
         self.set_trace_callback(self._statement)
         assert board is not None
-        if board.add("connected") == 1 and "after_us" in self.die:  # the next call takes back what a killed one left
+        if (
+            board.add("connected") == 1 and "after_us" in self.die and "commit" not in self.die
+        ):  # the next call takes back what a killed one left
             threading.Thread(target=_die_soon, args=(1e-6 * self.die["after_us"],), daemon=True).start()
         return self
 
@@ -95,6 +97,13 @@ class Watched(sqlite3.Connection):
         if word in ("BEGIN", "COMMIT"):
             board.set("phase", 2 if word == "BEGIN" else 3)
         number = board.add("statements")
+        if word == "COMMIT" and board.add("commits") == self.die.get("commit"):
+            # before it begins, or somewhere in it: on a disk in memory it takes some tens of microseconds
+            delay = 1e-6 * self.die["after_us"]
+            if delay:
+                threading.Thread(target=_die_soon, args=(delay,), daemon=True).start()
+            else:
+                _die_soon(delay)
         if board.phase in (2, 3):
             in_transactions.append(number)
         if number == self.die.get("statement"):
@@ -228,6 +237,7 @@ def campaign(
             told["reasons"] = list(found.reasons.values())
     told["warnings"] = [f"{w.category.__name__}: {w.message}" for w in caught]
     told["calls"], told["statements"], told["closes"] = board.calls, board.statements, board.closes
+    told["commits"] = board.commits
     told["in_transactions"] = in_transactions
     board.set("phase", 5)
     return told

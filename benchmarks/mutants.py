@@ -174,7 +174,7 @@ class Reach:
     seconds: dict[str, float]
 
     def tests(self, tree: ast.AST, line: int) -> list[str]:
-        """Tests of the statement that a line is part of, the quickest first; all, where no test has a line alone."""
+        """Tests of the statement that a line is part of, the quickest file first; all, where none has it alone."""
         first, last = line, line
         for node in ast.walk(tree):
             if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or line):
@@ -182,7 +182,11 @@ class Reach:
                 if inner:
                     first, last = node.lineno, node.end_lineno or line
         near = {t for k in range(first, last + 1) for t in self.lines.get(k, [])}
-        return sorted(near or {t for tests in self.lines.values() for t in tests}, key=lambda t: self.seconds.get(t, 0))
+        found = near or {t for tests in self.lines.values() for t in tests}
+        cost: dict[str, float] = {}
+        for test in found:
+            cost[test.split("::")[0]] = cost.get(test.split("::")[0], 0.0) + self.seconds.get(test, 0.0)
+        return sorted(found, key=lambda t: (cost[t.split("::")[0]], self.seconds.get(t, 0.0)))
 
 
 # -- running ----------------------------------------------------------------------------------------------------------
@@ -221,7 +225,10 @@ def try_mutant(mutant: Mutant, tests: Sequence[str], limit_s: float) -> int:
     sys.meta_path.insert(0, Replacement(mutant.file, source_of(mutant)))
     resource.setrlimit(resource.RLIMIT_CPU, (int(limit_s), int(limit_s) + 5))
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
-    return pytest_code(tests)
+    by_file: dict[str, list[str]] = {}
+    for test in tests:  # a file of tests takes longer to import than most tests take: no more files than needed
+        by_file.setdefault(test.split("::")[0], []).append(test)
+    return next((code for part in by_file.values() if (code := pytest_code(part))), 0)
 
 
 def outcomes(todo: Iterable[tuple[Mutant, list[str]]], known: Reach, jobs: int) -> Iterator[Mutant]:

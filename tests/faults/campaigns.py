@@ -635,7 +635,7 @@ def clock_jumps(nursery: Nursery, folder: Path, plain: Plain, n: int, rng: rando
 
 def dead_workers(nursery: Nursery, folder: Path, plain: Plain, n: int, rng: random.Random, pool: str) -> Tally:
     """``kill -9`` of a worker of a pool of processes, at a random moment."""
-    tally = Tally(f"worker of a {pool} process pool killed")
+    tally = Tally(f"worker of the {pool} process pool killed")
     for life, _ in _each(tally, nursery, folder, plain, n):
         child, board = life.start(pool=pool)
         target = rng.randint(4, plain.told["calls"] - 15)

@@ -32,7 +32,6 @@ BINARY = (
     "MODELS",
     "STORES",
     "RELAXATIONS",
-    "UPGRADES",
     "ARCHIVE",
     "STAGE",
     "CHUNKS",

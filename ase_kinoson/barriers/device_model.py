@@ -141,9 +141,12 @@ class _CarrierTerms:
         self.coefficients = coefficients
         self.single, self.triplet = (None if e is None else _after(e, around) for e in (terms.single, terms.triplet))
         ends = _end_basis(around)
+        self.n_jumps = ends.shape[1] - 1
         if self.single is not None:
             base, own = terms._single_base
             self.base, self.own = base[ends], own[ends]
+        if self.triplet is not None and self.triplet.shape[2] == 0:
+            self.triplet = None  # so short a reach that there is no site around: no pairs
         if self.triplet is not None:
             assert terms.triplet is not None
             self.n_species, self.label = len(terms.supercell.species), terms.triplet.class_of_basis[ends]
@@ -164,6 +167,8 @@ class _CarrierTerms:
             self.shift = put(np.arange(n_env, dtype=np.int32) * self.n_species, device)
 
     def __call__(self, codes: Tensor, basis: Tensor) -> Tensor:
+        if self.single is None and self.triplet is None:
+            return torch.zeros((len(basis), self.n_jumps), dtype=self.value.dtype, device=basis.device)
         found: Any = 0.0
         if self.single is not None:
             base, who = self.base_at[basis], self.sites.pick(codes, basis, self.single_at)
@@ -194,7 +199,7 @@ def _pair_rows(terms: CarrierTerms, coefficients: NDArray) -> NDArray[np.float64
         one, two = ends[b].T
         used = one != two  # padding
         found[label, one[used], :, two[used], :] = values[block[b][used]]
-    return found.reshape(-1, n_env * s)
+    return found.reshape(len(env.classes) * n_env * s, n_env * s)
 
 
 class _Carrier:

@@ -88,6 +88,8 @@ class Fingerprint:
                 return f"belongs to another study: found {label} {found.get(key)!r}, expected {expected[key]!r}"
         for group, label in (("parameters", "calculator parameter"), ("settings", "saddle setting")):
             old, new = found.get(group, {}), expected[group]
+            if not isinstance(old, Mapping):
+                return f"is damaged: found {label}s {old!r:.40}, expected names and values"
             for key in sorted(set(old) | set(new)):
                 if key not in old and group == "settings":
                     return (

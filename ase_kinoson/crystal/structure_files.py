@@ -315,8 +315,8 @@ def _check_cif(text: str) -> None:
     operations = max(1, len(re.findall(r"^[^\n]*[xX][^\n]*,[^\n]*[yY][^\n]*,[^\n]*[zZ]", text, re.MULTILINE)))
     lines = text.count("\n")
     sites = sum(3 <= len(_DECIMAL.findall(line)) <= 5 for line in text.splitlines())
-    # each site is compared with those before it, under each operation
-    if lines > 100_000 or lines * operations > 10**7 or sites**2 * operations > 2 * 10**7:
+    # each site is compared with those before it, under each operation, and all that are made with one another
+    if lines > 100_000 or lines * operations > 10**7 or sites**2 * operations > 2 * 10**7 or sites * operations > 8000:
         raise ValueError(f"it has {lines} lines, about {sites} sites and {operations} symmetry operations")
 
 

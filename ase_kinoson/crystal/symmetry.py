@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import spglib
+from ase.geometry import minkowski_reduce
 from ase.neighborlist import primitive_neighbor_list
 from numpy.typing import ArrayLike, NDArray
 
@@ -83,6 +84,12 @@ def check_crystal(cell: NDArray, scaled: NDArray, pbc: NDArray, symprec: float) 
         raise StructureError(
             f"found a cell of volume {abs(np.linalg.det(cell)):.3g} Å³ with vectors of {lengths[0]:.3g}, "
             f"{lengths[1]:.3g} and {lengths[2]:.3g} Å; expected one that is not flat; correct the cell"
+        )
+    shortest = np.linalg.norm(minkowski_reduce(cell, pbc=pbc)[0][np.asarray(pbc)], axis=1).min()
+    if shortest < LENGTHS[0]:
+        raise StructureError(
+            f"found a site {shortest:.3g} Å from its own periodic image; expected at least {LENGTHS[0]:g} Å; correct "
+            "the vectors of the cell or the angles between them"
         )
     if len(scaled) > MOST_SITES:
         raise StructureError(

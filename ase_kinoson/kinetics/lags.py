@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_kinoson.compiled import can_compile
+from ase_kinoson.errors import KinosonError
 from ase_kinoson.kinetics.loops import over_walkers
 
 __all__ = ["LagLadder", "WINDOW"]
@@ -234,8 +235,18 @@ class LagLadder:
 
     def restore(self, arrays: dict[str, NDArray]) -> None:
         """Undo :meth:`to_arrays`."""
-        n_blocks = arrays["n_blocks"].tolist()
+        n_blocks = np.atleast_1d(arrays.get("n_blocks", [])).tolist()
         levels = range(len(n_blocks))
+        wanted = ["n_blocks", *(f"{name}_{level}" for level in levels for name in ("collective", "tracer"))]
+        wanted += [
+            f"{name}_{level}" for level in levels if f"key_{level}" in arrays for name in ("species", "displacement")
+        ]
+        missing = [name for name in wanted if name not in arrays]
+        if missing:
+            raise KinosonError(
+                f"found a checkpoint without the array {missing[0]!r}; expected all that save() writes; remove it to "
+                "start again"
+            )
         self.n_blocks, self.collective, self.tracer = [], [], []
         self._waiting, self._moved = [], []
         for level in levels:

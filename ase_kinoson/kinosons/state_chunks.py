@@ -162,7 +162,9 @@ def _check_whole(folder: Path, n: int) -> None:
         wrong = other_layout(about, FORMAT) or unsealed(about)
         if wrong:
             raise ValueError(wrong)
-        expected = int(about["files"])
+        expected = about["files"]
+        if not isinstance(expected, int):
+            raise ValueError(f"its number of files is {expected!r:.40}")
     except FileNotFoundError:
         warnings.warn(
             IncompleteFiles(

@@ -1,6 +1,8 @@
 """DeviceModel: the numbers of the model it came from on every lattice, whatever its chunks and tables; all tensors
 where they belong. Broken twins fail the same checks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,10 @@ from ase.build import bulk
 
 import ase_kinoson as ak
 from ase_kinoson.barriers.carrier_network import CarrierNetwork, CarrierSamples
+from ase_kinoson.barriers.clusters import PairClusters
 from ase_kinoson.barriers.device_model import DeviceModel, exact_pieces
 from ase_kinoson.barriers.device_sites import DeviceSites
+from ase_kinoson.barriers.energy import PairEnergy
 from ase_kinoson.barriers.ensemble import BarrierEnsemble
 from ase_kinoson.barriers.invariant import FrozenNetwork, InvariantNetwork, TrainingPlan
 from ase_kinoson.barriers.kra import JumpSamples, KraModel
@@ -267,3 +271,13 @@ def test_a_fit_on_a_gpu_is_as_good_and_repeats_itself():
     with deterministic():
         once, again = (BarrierModel.fit(data, seed=3, hidden=8, epochs=3, device="cuda") for _ in range(2))
     assert np.array_equal(once.predict(data.states), again.predict(data.states))
+
+
+def test_a_model_whose_triplets_reach_no_site():
+    network = lattice("fcc")
+    model = random_model(network)
+    short = PairClusters.build(network.supercell, cutoff=3.0, network=network, triplet_cutoff=0.5)
+    pairs = PairEnergy(short, np.random.default_rng(0).normal(0, 0.1, short.n_features))
+    whole = BarrierModel(network, replace(model.energy, pairs=pairs), model.kra).with_precision("double")
+    assert defects(whole, states_of(network))[0] < 1e-12
+    assert defects(model, states_of(network), DeviceModel.of(whole, device="cpu"))[0] > 1e-3

@@ -296,3 +296,13 @@ def test_no_crystal_is_refused(atoms):
 def test_overlapping_sites_are_refused():
     with pytest.raises(StructureError, match="overlapping sites"):
         Alloy.from_atoms(Atoms("Cu2", scaled_positions=[[0, 0, 0], [0, 0, 1e-6]], cell=[3] * 3, pbc=True))
+
+
+def test_sites_on_their_own_images_are_refused():
+    """An angle of half a degree: the cell is not flat, and the pairs of its sites would be without number."""
+    cell = Atoms("Ti", cell=[2.95, 2.95, 4.68, 90, 90, 0.5], pbc=True)
+    with pytest.raises(StructureError, match=r"0\.0257 Å from its own periodic image"):
+        Alloy.from_atoms(cell)
+    Alloy.from_atoms(Atoms("Ti", cell=[2.95, 2.95, 4.68, 90, 90, 5.0], pbc=True))  # strange, and a crystal
+    sheared = np.array([[2.9, 0, 0], [29.0, 2.9, 0], [0, 0, 2.9]])  # a cube, written with a long vector
+    Alloy.from_atoms(Atoms("Ti", cell=sheared, pbc=True))

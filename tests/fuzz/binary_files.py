@@ -528,7 +528,13 @@ NAMES = {"archive": "head"}
 
 def _archive_case(kind: str) -> Callable[[random.Random], Files]:
     def make(rng: random.Random) -> Files:
-        files = dict(files_of(kind, "Fe" if rng.random() < 0.03 else "Cu"))
+        parent = "Fe" if rng.random() < 0.03 else "Cu"
+        made = dict(change(dict(files_of(kind, parent)), rng))
+        if parent == "Fe":  # whole and of another lattice: good, and not what the others are compared with
+            made[MODE] = b"other"
+        return made
+
+    def change(files: dict[str, bytes], rng: random.Random) -> Files:
         others = [PICKLE, deep(rng), files_of("archive", "Fe")["some.npz"], files_of("states")["states-000000.npz"]]
         way = rng.random()
         if way < 0.45:

@@ -4,11 +4,13 @@
     python benchmarks/mutants.py                        # the three files, all mutants
     python benchmarks/mutants.py --sample 50 --jobs 1   # a random part of them
     python benchmarks/mutants.py --out mutants.json
+    python benchmarks/mutants.py --again mutants.json   # those that survived there
 
 Mutants are those of cosmic-ray (another operator, a number one larger or smaller, a comparison turned, a loop that
 does not run, a decorator removed). Every mutant runs in a forked process that imports the changed module instead of
-the file, so nothing on disk changes; the tests are those that reach the changed line, the quickest first. Changes of
-annotations are left out: nothing evaluates them. A mutant is killed when a test fails or runs out of time.
+the file, so nothing on disk changes; the tests are those that reach the changed line, the quickest first, and then the
+others of :data:`FILES` (a test may use what an earlier one has built). Changes of annotations are left out: nothing
+evaluates them. A mutant is killed when a test fails or runs out of time.
 """
 
 from __future__ import annotations
@@ -173,8 +175,8 @@ class Reach:
     lines: dict[int, list[str]]
     seconds: dict[str, float]
 
-    def tests(self, tree: ast.AST, line: int) -> list[str]:
-        """Tests of the statement that a line is part of, the quickest file first; all, where none has it alone."""
+    def tests(self, tree: ast.AST, line: int) -> tuple[list[str], list[str]]:
+        """Tests of the statement that a line is part of, the quickest file first, and all others."""
         first, last = line, line
         for node in ast.walk(tree):
             if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or line):
@@ -182,11 +184,18 @@ class Reach:
                 if inner:
                     first, last = node.lineno, node.end_lineno or line
         near = {t for k in range(first, last + 1) for t in self.lines.get(k, [])}
-        found = near or {t for tests in self.lines.values() for t in tests}
-        cost: dict[str, float] = {}
-        for test in found:
-            cost[test.split("::")[0]] = cost.get(test.split("::")[0], 0.0) + self.seconds.get(test, 0.0)
-        return sorted(found, key=lambda t: (cost[t.split("::")[0]], self.seconds.get(t, 0.0)))
+        far = set(self.seconds) - near
+        return self._sorted(near), self._sorted(far)
+
+    def limit_s(self, tests: Iterable[str]) -> float:
+        """CPU time for tests, without that of the start."""
+        return LIMIT_TIMES * sum(self.seconds.get(t, 0.0) for t in tests)
+
+    def _sorted(self, tests: Iterable[str]) -> list[str]:
+        cost: collections.Counter[str] = collections.Counter()
+        for test in tests:
+            cost[test.split("::")[0]] += self.seconds.get(test, 0.0)
+        return sorted(tests, key=lambda t: (cost[t.split("::")[0]], self.seconds.get(t, 0.0)))
 
 
 # -- running ----------------------------------------------------------------------------------------------------------
@@ -218,30 +227,33 @@ def in_a_child(work) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def try_mutant(mutant: Mutant, tests: Sequence[str], limit_s: float) -> int:
-    """Import the mutant and run the tests (in a child); 0 if it survives."""
+def try_mutant(mutant: Mutant, tests: Iterable[Sequence[str]], known: Reach) -> int:
+    """Import the mutant and run the tests, one group after the other (in a child); 0 if it survives."""
     import resource
 
     sys.meta_path.insert(0, Replacement(mutant.file, source_of(mutant)))
-    resource.setrlimit(resource.RLIMIT_CPU, (int(limit_s), int(limit_s) + 5))
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
-    by_file: dict[str, list[str]] = {}
-    for test in tests:  # a file of tests takes longer to import than most tests take: no more files than needed
-        by_file.setdefault(test.split("::")[0], []).append(test)
-    return next((code for part in by_file.values() if (code := pytest_code(part))), 0)
+    limit_s = LIMIT_S
+    for group in tests:
+        limit_s += known.limit_s(group)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(limit_s), resource.RLIM_INFINITY))
+        by_file: dict[str, list[str]] = {}
+        for test in group:  # a file of tests takes longer to import than most tests take: no more files than needed
+            by_file.setdefault(test.split("::")[0], []).append(test)
+        for part in by_file.values():
+            if code := pytest_code(part):
+                return code
+    return 0
 
 
-def outcomes(todo: Iterable[tuple[Mutant, list[str]]], known: Reach, jobs: int) -> Iterator[Mutant]:
+def outcomes(todo: Iterable[tuple[Mutant, tuple[list[str], list[str]]]], known: Reach, jobs: int) -> Iterator[Mutant]:
     """Run mutants, ``jobs`` at a time."""
     queue, running = collections.deque(todo), {}
     while queue or running:
         while queue and len(running) < jobs:
             mutant, tests = queue.popleft()
-            if not tests:
-                yield Mutant(**{**asdict(mutant), "end": "no test"})
-                continue
-            limit = LIMIT_S + LIMIT_TIMES * sum(known.seconds.get(t, 0.0) for t in tests)
-            child = forked(lambda m=mutant, t=tests, s=limit: try_mutant(m, t, s))
+            limit = LIMIT_S + known.limit_s(known.seconds)
+            child = forked(lambda m=mutant, t=tests: try_mutant(m, t, known))
             pid, pipe = child.__enter__()
             running[pipe] = (mutant, child, pid, time.monotonic(), limit)
         ready, _, _ = select.select(list(running), [], [], 1.0)
@@ -296,7 +308,13 @@ def prepare(file: str, tests: Sequence[str]) -> Reach:
 
 
 def measure(
-    files: Sequence[str] = tuple(FILES), *, jobs: int = 2, sample: int = 0, seed: int = 0, progress: bool = False
+    files: Sequence[str] = tuple(FILES),
+    *,
+    jobs: int = 2,
+    sample: int = 0,
+    seed: int = 0,
+    only: Sequence[Mutant] | None = None,
+    progress: bool = False,
 ) -> tuple[Mutant, ...]:
     """Run mutants of files and return them with their ends.
 
@@ -310,8 +328,10 @@ def measure(
         So many of each file, drawn with ``seed``; 0: all.
     seed
         Of the sample.
+    only
+        Mutants to be tried, instead of all.
     progress
-        Print a line for every survivor as it is found.
+        Print a line for every survivor as it is found, and how far it is.
     """
     os.environ.update(OMP_NUM_THREADS="1", MPLBACKEND="Agg", ASE_KINOSON_COMPILED="0", PYTHONDONTWRITEBYTECODE="1")
     sys.dont_write_bytecode = True
@@ -323,13 +343,16 @@ def measure(
     done: list[Mutant] = []
     for file in files:
         known, tree = prepare(file, FILES[file]), ast.parse((ROOT / file).read_text(encoding="utf-8"))
-        chosen = mutants_of(file)
+        chosen = mutants_of(file) if only is None else [m for m in only if m.file == file]
         if sample:
             chosen = random.Random(seed).sample(chosen, min(sample, len(chosen)))
-        for mutant in outcomes(((m, known.tests(tree, m.line)) for m in chosen), known, jobs):
+        tried = outcomes(((m, known.tests(tree, m.line)) for m in chosen), known, jobs)
+        for count, mutant in enumerate(tried, start=1):
             done.append(mutant)
-            if progress and mutant.end in ("survived", "no test"):
-                print(f"{mutant.file}:{mutant.line} {mutant.operator} #{mutant.occurrence} {mutant.end}", flush=True)
+            if progress and mutant.end == "survived":
+                print(f"{mutant.file}:{mutant.line} {mutant.operator} #{mutant.occurrence} survived", flush=True)
+            if progress and count % 50 == 0:
+                print(f"{mutant.file}: {count} of {len(chosen)}", file=sys.stderr, flush=True)
     return tuple(done)
 
 
@@ -352,10 +375,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--sample", type=int, default=0, help="mutants of each file; 0: all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", type=Path, help="JSON file of an earlier run: only what survived there")
     parser.add_argument("--out", type=Path, help="JSON file with every mutant")
     args = parser.parse_args()
-    begin = time.time()
-    found = measure(args.files, jobs=args.jobs, sample=args.sample, seed=args.seed, progress=True)
+    begin, only = time.time(), None
+    if args.again:
+        only = [Mutant(**m) for m in json.loads(args.again.read_text()) if m["end"] == "survived"]
+    found = measure(args.files, jobs=args.jobs, sample=args.sample, seed=args.seed, only=only, progress=True)
     if args.out:
         args.out.write_text(json.dumps([asdict(m) for m in found], indent=1))
     print(table(found))

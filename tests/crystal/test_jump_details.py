@@ -1,4 +1,7 @@
-"""Details that other tests of the jumps do not see: the reach of the search, the fingerprint, arguments by keyword."""
+"""Details that other tests of the jumps do not see: the reach of the search, the fingerprint, kinds of arguments."""
+
+import warnings
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ from ase.build import bulk
 
 from ase_kinoson.crystal import Alloy, JumpNetwork
 from ase_kinoson.crystal.jumps import _longest_nearest
+from ase_kinoson.errors import ClosedDirections, StructureError
 from ase_kinoson.kinosons.functional import jump_terms
 
 HALF = {"Cu": 0.5, "Ni": 0.5}
@@ -21,7 +25,27 @@ def test_of_sites_that_are_not_alike_the_most_isolated_one_sets_the_reach():
     # a close pair, and a site whose nearest neighbour is 3.0 Å off
     atoms = Atoms("Cu3", positions=[[0, 0, 0], [1.5, 0, 0], [4.5, 0, 0]], cell=[8.0, 9.0, 9.0], pbc=True)
     assert longest(atoms, {"Cu": HALF}) == pytest.approx(3.0)
+    assert longest(atoms[[2, 1, 0]], {"Cu": HALF}) == pytest.approx(3.0)
     assert longest(atoms[[0, 1]], {"Cu": HALF}) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0]])
+def test_each_site_has_its_own_nearest_neighbours(order):
+    """Two pairs, 1.5 and 2.9 Å wide and 3.0 Å apart: no site of the close pair jumps out of it alone."""
+    atoms = Atoms("Cu4", positions=[[x, 0, 0] for x in (0.0, 1.5, 4.5, 7.4)], cell=[11.0, 12.0, 12.0], pbc=True)
+    alloy = Alloy.from_atoms(atoms[order], {"Cu": HALF})
+    network = JumpNetwork.from_supercell(alloy.supercell((3, 1, 1), of="primitive"))
+    # 3.0 Å is within a tenth of 2.9 Å, so that the wide pair reaches the close one; its far site has one jump
+    assert sorted(network.exists.sum(axis=1).tolist()) == [1, 1, 2, 2]
+    np.testing.assert_allclose(sorted(np.abs(network.vectors[network.exists][:, 0])), [1.5, 1.5, 2.9, 2.9, 3.0, 3.0])
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0, 12.0])
+def test_jumps_do_not_depend_on_the_unit_of_length(scale):
+    """A tetragonal cell whose bonds differ by 8 %: both kinds are jumps, in small and in huge crystals."""
+    atoms = Atoms("Cu", cell=np.array([2.5, 2.5, 2.7]) * scale, pbc=True)
+    network = JumpNetwork.from_supercell(Alloy.from_atoms(atoms, {"Cu": HALF}).supercell(3))
+    assert network.exists.sum() == 6
 
 
 def test_fixed_atoms_are_no_neighbours():
@@ -43,6 +67,47 @@ def test_fingerprints_stay_what_they_are():
         for a in cells.values()
     ]
     assert found == list(cells)
+
+
+def test_networks_cannot_be_changed_and_serve_as_keys():
+    cell = Alloy.from_atoms(bulk("Cu", "fcc", a=3.6), {"Cu": HALF}).supercell(2)
+    one, other = JumpNetwork.from_supercell(cell), JumpNetwork.from_supercell(cell)
+    with pytest.raises(FrozenInstanceError):
+        one.exists = other.exists
+    assert one != other and len({one, other, one}) == 2
+
+
+def test_alloys_and_mechanisms_are_compared_by_value():
+    cell = Alloy.from_atoms(bulk("Cu", "fcc", a=3.6), {"Cu": HALF}).supercell(2)
+    equal = Alloy.from_dict(cell.alloy.as_dict())
+    assert equal is not cell.alloy
+    larger = JumpNetwork.from_supercell(cell).with_supercell(equal.supercell(3))
+    assert larger.supercell.n_sites == 108
+    read = "".join(["vac", "ancy"])  # as it comes out of a file: an equal text, another object
+    assert JumpNetwork.from_supercell(cell, mechanism=read).mechanism == read
+
+
+def test_a_mechanism_that_the_alloy_does_not_have_is_refused():
+    iron = Alloy.from_atoms(bulk("Fe", "bcc", a=2.87)).supercell(3)
+    carbon = JumpNetwork.from_supercell(iron, mechanism="interstitial", sites="octahedral", species="C").supercell
+    for cell, mechanism in ((iron, "interstitial"), (carbon, "vacancy"), (iron, "exchange"), (carbon, "zeal")):
+        with pytest.raises(StructureError, match=f"found mechanism='{mechanism}' for an alloy with"):
+            JumpNetwork.from_supercell(cell, mechanism=mechanism)
+
+
+def test_the_warning_of_closed_directions_points_at_the_caller():
+    cell = Alloy.from_atoms(bulk("Mg", "hcp", a=3.2, c=5.2)).supercell((3, 3, 2))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        JumpNetwork.from_supercell(cell, mechanism="interstitial", sites="octahedral", species="H")
+    (found,) = [w for w in caught if issubclass(w.category, ClosedDirections)]
+    assert found.filename == __file__
+
+
+def test_the_refusal_of_a_small_cell_names_its_size():
+    cell = Alloy.from_atoms(Atoms("Cu", cell=[2.5, 2.6, 2.7123], pbc=True), {"Cu": HALF}).supercell((1, 3, 3))
+    with pytest.raises(StructureError, match=r"vectors of \[2\.5, 7\.8, 8\.14\] Å, 9 sites\)"):
+        JumpNetwork.from_supercell(cell)
 
 
 def test_options_are_named():

@@ -90,3 +90,23 @@ def test_lengths_and_nearest_distance_of_unlike_sites():
     np.testing.assert_allclose(found.lengths, [2.0])
     assert found.exists.sum() == 2
     assert "JumpNetwork(vacancy, up to 2 jumps per site, 1 classes of length 2.000 Å)" == repr(found)
+
+
+def test_the_choice_of_the_cell_does_not_matter():
+    """One crystal in sheared cells, whose jumps then lead several cells on, and around loops back."""
+    chain = [[0.1, 0, 0], [0.35, 0, 0], [0.6, 0, 0], [0.85, 0, 0]]
+    ring = [[0.9, 0.9, 0], [0.1, 0.9, 0], [0.1, 0.1, 0], [0.9, 0.1, 0]]
+    cell = np.diag([4.0, 4.0, 6.0])
+    for positions, cutoff, expected in ((chain, 1.05, 1), (ring, 0.85, 0), (ring, 3.25, 2)):
+        for shear in (
+            [[1, 0, 0], [-2, 1, 0], [0, 0, 1]],
+            [[1, 3, 0], [0, 1, 0], [1, -2, 1]],
+            [[2, 3, 0], [1, 2, 0], [-1, 0, 1]],
+        ):
+            matrix = np.array(shear)
+            assert round(np.linalg.det(matrix)) == 1
+            inside = (np.array(positions) @ np.linalg.inv(matrix)) % 1.0
+            found = network(
+                matrix @ cell, inside, np.linalg.inv(matrix).round().astype(int) @ np.diag([3, 3, 3]), cutoff=cutoff
+            )
+            assert found.n_open_directions == expected

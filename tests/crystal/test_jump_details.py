@@ -61,9 +61,12 @@ def test_fingerprints_stay_what_they_are():
     cells = {
         "6d64448e5325b22a": bulk("Cu", "fcc", a=3.6123456789),
         "227763d652eef33c": bulk("Fe", "bcc", a=2.8654321987),
+        "879f6179cc5c451c": Atoms(
+            "Fe2", scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.4123456]], cell=[2.8, 2.8, 3.9], pbc=True
+        ),
     }
     found = [
-        JumpNetwork.from_supercell(Alloy.from_atoms(a, {a.symbols[0]: HALF}).supercell(2)).fingerprint
+        JumpNetwork.from_supercell(Alloy.from_atoms(a, {a.symbols[0]: HALF}).supercell(3)).fingerprint
         for a in cells.values()
     ]
     assert found == list(cells)
@@ -105,8 +108,9 @@ def test_the_warning_of_closed_directions_points_at_the_caller():
 
 
 def test_the_refusal_of_a_small_cell_names_its_size():
-    cell = Alloy.from_atoms(Atoms("Cu", cell=[2.5, 2.6, 2.7123], pbc=True), {"Cu": HALF}).supercell((1, 3, 3))
-    with pytest.raises(StructureError, match=r"vectors of \[2\.5, 7\.8, 8\.14\] Å, 9 sites\)"):
+    slanted = Atoms("Cu", cell=[[2.5, 0, 0], [0, 2.6, 0], [0.3, 0.4, 2.6]], pbc=True)
+    cell = Alloy.from_atoms(slanted, {"Cu": HALF}).supercell((1, 3, 3), of="primitive")
+    with pytest.raises(StructureError, match=r"vectors of \[2\.5, 7\.8, 7\.94\] Å, 9 sites\)"):
         JumpNetwork.from_supercell(cell)
 
 

@@ -94,10 +94,10 @@ def test_lengths_and_nearest_distance_of_unlike_sites():
 
 def test_the_choice_of_the_cell_does_not_matter():
     """One crystal in sheared cells, whose jumps then lead several cells on, and around loops back."""
-    chain = [[0.1, 0, 0], [0.35, 0, 0], [0.6, 0, 0], [0.85, 0, 0]]
+    chain = [[0.1, 0, 0], [0.33, 0, 0], [0.6, 0, 0], [0.85, 0, 0]]  # uneven, so that no smaller cell does
     ring = [[0.9, 0.9, 0], [0.1, 0.9, 0], [0.1, 0.1, 0], [0.9, 0.1, 0]]
     cell = np.diag([4.0, 4.0, 6.0])
-    for positions, cutoff, expected in ((chain, 1.05, 1), (ring, 0.85, 0), (ring, 3.25, 2)):
+    for positions, cutoff, expected in ((chain, 1.2, 1), (ring, 0.85, 0), (ring, 3.25, 2)):
         for shear in (
             [[1, 0, 0], [-2, 1, 0], [0, 0, 1]],
             [[1, 3, 0], [0, 1, 0], [1, -2, 1]],

@@ -7,9 +7,10 @@ from importlib import import_module
 from typing import Any
 
 from ase_kinoson.errors import KinosonError, KinosonWarning
+from tests.controls.control import REFUSED, Control
 from tests.controls.nested import Server
 from tests.controls.public_checks import CHECKS
-from tests.controls.table import CONTROLS, REFUSED, Control
+from tests.controls.table import CONTROLS
 
 ASSERTIONS = ("AssertionError", "Failed")
 """What a test raises that finds something: assert, or an error or warning that did not come."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from tests.controls import floors
+from tests.controls.control import REFUSED, Control
 
-__all__ = ["CONTROLS", "NAMED", "Control"]
+__all__ = ["CONTROLS", "NAMED"]
 
 NAMED = (
     "unsymmetrised K",
@@ -16,34 +17,8 @@ NAMED = (
 )
 """Mistakes that are easily made and hard to see in a result: each must be planted, whatever else is."""
 
-REFUSED = "refused"
-"""The package itself refuses what is wrong, before the test can compare numbers."""
-
-
-@dataclass(frozen=True)
-class Control:
-    """One control.
-
-    Attributes
-    ----------
-    defect : str
-        Name in :data:`tests.controls.defects.DEFECTS`.
-    assertion : str
-        Node id of the test that must fail, with any of its parameters.
-    by : str
-        ``"assertion"``, or ``"refused"`` if an error of the package comes first, or the name of another exception,
-        where a test looks for what is not there.
-    slow : bool
-        Takes more than a second or two.
-    """
-
-    defect: str
-    assertion: str
-    by: str = "assertion"
-    slow: bool = False
-
-
 CONTROLS = (
+    *floors.CONTROLS,
     Control(
         "Boltzmann weights forgotten",
         "tests/crystal/test_jumps.py::test_interstitial_in_hcp_has_the_exact_tensor",

@@ -6,11 +6,12 @@ import os
 
 import pytest
 
+from tests.controls.control import Control
 from tests.controls.counts import caught_by, public_assertions, refusals
 from tests.controls.defects import DEFECTS
 from tests.controls.nested import Server
 from tests.controls.public_checks import CHECKS
-from tests.controls.table import CONTROLS, NAMED, Control
+from tests.controls.table import CONTROLS, NAMED
 
 ALL = os.environ.get("KINOSON_CONTROLS") == "all"
 """All controls take some minutes; the test suite runs those of the mistakes that are made most easily."""

@@ -1,0 +1,97 @@
+"""How a defect is planted: one change of the source of a function of the package, or another function around it.
+
+What is planted stays in the running process; see :mod:`tests.controls.nested`. Most defects are one change of the
+source of one function, which is named together with the text that it replaces; a text that is no longer there is an
+error, so that no control can be empty.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Defect:
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    says : str
+        What, in words.
+    plant : callable
+        Makes it so in this process.
+    """
+
+    says: str
+    plant: Callable[[], None]
+
+
+def find(place: str) -> tuple[Any, str, Any]:
+    """Owner, name and object of ``"module:name"`` or ``"module:Class.name"`` within the package."""
+    module, _, path = place.partition(":")
+    owner: Any = import_module(f"ase_kinoson.{module}")
+    *outer, name = path.split(".")
+    for part in outer:
+        owner = getattr(owner, part)
+    return owner, name, inspect.getattr_static(owner, name)
+
+
+def unwrapped(found: Any) -> Any:
+    """The plain function of a method, property or decorated function."""
+    for name in ("fget", "func", "__func__", "py_func"):
+        if hasattr(found, name):
+            return unwrapped(getattr(found, name))
+    return inspect.unwrap(found)
+
+
+def rewrite(place: str, old: str, new: str) -> None:
+    """Change the source of a function of the package, wherever it is used."""
+    _, _, found = find(place)
+    function = unwrapped(found)
+    source = textwrap.dedent(inspect.getsource(function))
+    if source.count(old) != 1:
+        raise LookupError(f"found {old!r} {source.count(old)} times in {place}; expected once; rewrite this defect")
+    lines = source.replace(old, new).splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.startswith("def "))  # its decorators are kept
+    scope: dict[str, Any] = {}
+    text = "from __future__ import annotations\n" + "\n".join(lines[begin:])
+    exec(compile(text, f"<{place}>", "exec"), function.__globals__, scope)
+    function.__code__ = scope[function.__name__].__code__
+
+
+def around(place: str, change: Callable[..., Any]) -> None:
+    """Call ``change(right, *args, **kwargs)`` instead of a function of the package, by whatever name it is held."""
+    owner, name, found = find(place)
+    right = unwrapped(found)
+
+    @functools.wraps(right)
+    def wrong(*args: Any, **kwargs: Any) -> Any:
+        return change(right, *args, **kwargs)
+
+    if inspect.isclass(owner):
+        for kind in (property, classmethod, staticmethod):
+            if isinstance(found, kind):
+                setattr(owner, name, kind(wrong))
+                return
+        setattr(owner, name, wrong)
+        return
+    for module_name, module in list(sys.modules.items()):
+        if module is not None and module_name.partition(".")[0] in ("ase_kinoson", "tests"):
+            for key, value in list(vars(module).items()):
+                if value is found:
+                    setattr(module, key, wrong)
+
+
+def source(says: str, place: str, old: str, new: str) -> Defect:
+    return Defect(says, lambda: rewrite(place, old, new))
+
+
+def call(says: str, place: str, change: Callable[..., Any]) -> Defect:
+    return Defect(says, lambda: around(place, change))

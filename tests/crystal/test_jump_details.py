@@ -11,7 +11,6 @@ from ase.build import bulk
 from ase_kinoson.crystal import Alloy, JumpNetwork
 from ase_kinoson.crystal.jumps import _longest_nearest
 from ase_kinoson.errors import ClosedDirections, StructureError
-from ase_kinoson.kinosons.functional import jump_terms
 
 HALF = {"Cu": 0.5, "Ni": 0.5}
 
@@ -118,6 +117,3 @@ def test_options_are_named():
     cell = Alloy.from_atoms(bulk("Cu", "fcc", a=3.6), {"Cu": HALF}).supercell(2)
     with pytest.raises(TypeError, match="positional"):
         JumpNetwork.from_supercell(cell, 3.0)
-    network = JumpNetwork.from_supercell(cell)
-    with pytest.raises(TypeError, match="positional"):
-        jump_terms(None, np.ones((1, cell.n_sites), dtype=np.int8), [0], network)

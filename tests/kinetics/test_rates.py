@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 from ase import units
@@ -105,14 +107,16 @@ def test_rates_beyond_all_numbers_are_refused(lowest):
 
 @pytest.mark.parametrize("frequency", [0.0, -1e13, np.inf, np.nan, "1e13", True, None, 1e13 + 0j])
 def test_attempt_frequencies_that_are_no_positive_numbers_are_refused(frequency):
-    with pytest.raises(KinosonError, match=r"found attempt_frequency=.*; expected a positive number in s⁻¹"):
+    with pytest.raises(KinosonError) as error:
         rates_from_barriers(np.array([0.5]), T, attempt_frequency=frequency)
+    assert f"found attempt_frequency={frequency!r}; expected a positive number in s⁻¹" in str(error.value)
 
 
 def test_the_first_bad_attempt_frequency_is_named():
     with pytest.raises(KinosonError, match=r"found attempt_frequency=-3\.0; expected"):
         rates_from_barriers(np.full(3, 0.5), T, attempt_frequency=np.array([1e13, -3.0, 0.0]))
     assert rates_from_barriers(np.array([0.0]), T, attempt_frequency=7)[0] == 7.0
+    assert rates_from_barriers(np.array([0.0]), T, attempt_frequency=0.5)[0] == 0.5
     assert rates_from_barriers(np.array([0.0]), T, attempt_frequency=np.float32(8))[0] == 8.0
 
 
@@ -139,6 +143,8 @@ def test_a_total_of_zero_may_be_right():
     for more in ({"allowed": False}, {"has_barriers": False}):
         with pytest.raises(KinosonError, match="mean total rate of 1e-300"):
             total(1e-300, **more)
+        with pytest.raises(KinosonError, match="mean total rate of -1 "):
+            total(-1.0, **more)
 
 
 def test_the_temperature_is_named_where_it_is_known():
@@ -193,12 +199,17 @@ def test_sources_of_other_lattices_species_and_cells_are_refused(tiny, pair_mode
     cell, network = tiny
     with pytest.raises(ModelError, match="found int as a source of barriers"):
         Rates.of(3, network, temperature_K=T)
+    gas = ak.SpeciesRates({"Ag": 0.1, "Cu": 1.0})
     gold = ak.JumpNetwork.from_supercell(tiny_cell({"Ag": 4, "Au": 4})[0])
     with pytest.raises(ModelError, match=r"knows the species \('Ag', 'Cu'\); expected \('Ag', 'Au'\)"):
         Rates.of(pair_model.bind(network), gold, temperature_K=T)
+    with pytest.raises(ModelError, match=r"knows the species \('Ag', 'Au'\); expected \('Ag', 'Cu'\)"):
+        Rates.of(ak.SpeciesRates({"Ag": 0.1, "Au": 0.2}).bind(gold), network)
     other = ak.JumpNetwork.from_supercell(parent("fcc", {"Ag": 0.5, "Cu": 0.5}).supercell(2))
     with pytest.raises(ModelError, match="the barrier source knows other jumps"):
         Rates.of(pair_model.bind(network), other, temperature_K=T)
+    with pytest.raises(ModelError, match="the barrier source knows other jumps"):
+        Rates.of(gas.bind(other), network)
     larger = network.with_supercell(cell.alloy.supercell((4, 4, 1)))
     with pytest.raises(ModelError, match="bound to a supercell of 9 sites; expected the one of 16"):
         Rates.of(pair_model.bind(network), larger, temperature_K=T)
@@ -217,6 +228,40 @@ def test_sources_of_other_lattices_species_and_cells_are_refused(tiny, pair_mode
 
     assert Rates.of(Movable(network), larger).source.network.supercell == larger.supercell
     assert Rates.of(Movable(network), network).source.network is network
+
+
+def test_what_a_source_was_made_for_is_compared_by_value(tiny):
+    cell, network = tiny
+    equal = ak.Alloy.from_dict(cell.alloy.as_dict()).supercell((3, 3, 1))
+    assert equal == cell and equal is not cell and equal.species is not cell.species
+
+    class Bound:
+        """A source of one cell, that cannot be carried to another."""
+
+        def __init__(self):
+            self.network = ak.JumpNetwork.from_supercell(equal)
+
+        def jump_rates(self, occupations, carriers):
+            return np.ones((len(occupations), 4))
+
+    assert Rates.of(Bound(), network).source.network.supercell is equal
+
+
+def test_options_are_named_and_rates_cannot_be_changed(tiny):
+    _, network = tiny
+    gas = ak.SpeciesRates({"Ag": 0.1, "Cu": 1.0})
+    for call in (
+        lambda: rates_from_barriers(np.array([0.5]), T, 1e13),
+        lambda: check_scale(np.ones((1, 1)), np.ones(1), np.ones((1, 1))),
+        lambda: check_total(1.0, True, True, None),
+        lambda: Rates.of(gas, network, T),
+    ):
+        with pytest.raises(TypeError, match="positional"):
+            call()
+    one, other = Rates.of(gas, network), Rates.of(gas, network)
+    with pytest.raises(FrozenInstanceError):
+        one.temperature_K = 300.0
+    assert one != other and len({one, other, one}) == 2
 
 
 def test_energies_rates_and_weights_of_each_kind_of_source(tiny, pair_model):

@@ -1,5 +1,7 @@
 """Sums over the atoms of each species, and the displacements of jumps without relaxation."""
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -23,9 +25,10 @@ def atom_by_atom(moved, codes, n_species):
     return total, squares
 
 
-def test_each_atom_counts_for_its_species_once(monkeypatch):
+@pytest.mark.parametrize("n_jumps", [4, 8, 12])
+def test_each_atom_counts_for_its_species_once(n_jumps, monkeypatch):
     rng = np.random.default_rng(0)
-    moved, codes = rng.normal(size=(3, 4, 20, 3)), rng.integers(0, 4, size=(3, 20))
+    moved, codes = rng.normal(size=(3, n_jumps, 20, 3)), rng.integers(0, 4, size=(3, 20))
     member = (codes[:, :, None] == np.arange(1, 4)).astype(float)
     expected = atom_by_atom(moved, codes, 3)
     for one, other in zip(functional._species_moments(moved, member), expected, strict=True):
@@ -82,3 +85,15 @@ def test_exact_coefficients_do_not_depend_on_how_many_states_are_listed_at_a_tim
     rhs = np.einsum("nk,nki->ni", flow, exact._displacements(space, slice(None)))
     left = (flow[:, :, None] * (y[:, None] - y[space.next_state]).reshape(*flow.shape, -1)).sum(axis=1) - rhs
     assert np.abs(left).max() < 1e-9 * np.abs(rhs).max()
+
+
+def test_options_are_named_and_terms_cannot_be_changed():
+    network = JumpNetwork.from_supercell(Alloy.from_atoms(bulk("Cu", "fcc", a=3.6), {"Cu": {"Cu": 1.0}}).supercell(2))
+    occupations = np.ones((1, network.supercell.n_sites), dtype=np.int8)
+    occupations[0, 0] = 0
+    with pytest.raises(TypeError, match="positional"):
+        jump_terms(None, occupations, [0], network)
+    one, other = (jump_terms(None, occupations, [0], network=network) for _ in range(2))
+    with pytest.raises(FrozenInstanceError):
+        one.bare = other.bare
+    assert one != other and len({one, other, one}) == 2

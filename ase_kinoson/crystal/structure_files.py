@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ase.io
+import numpy as np
 from ase import Atoms
-from ase.data import chemical_symbols
+from ase.data import atomic_masses, chemical_symbols
 
 from ase_kinoson.errors import KinosonError, StructureError
 from ase_kinoson.given_files import decoded, given_bytes, shown, unpacked
@@ -59,6 +60,8 @@ MOST_CIF_BYTES = 2**22
 """Largest CIF, 4 MiB: pymatgen takes a minute for it."""
 MOST_ATOMS = 200_000
 """Most atoms of one image."""
+NEAREST_MASS = 0.3
+"""Masses of a LAMMPS data file name an element if they are this near to it, u, and half as near to no other."""
 MOST_DEPTH = 60
 """Of nested lists in a JSON database."""
 
@@ -159,6 +162,8 @@ def read_images(
                 raise ValueError(f"it holds {len(atoms)} atoms; at most {MOST_ATOMS} are read")
             if len(atoms) and not (atoms.numbers.min() >= 0 and atoms.numbers.max() < len(chemical_symbols)):
                 raise ValueError("an atomic number is that of no element")
+            if kind == "lammps-data":
+                _check_elements(atoms, text)
     except KinosonError:
         raise
     except Exception as problem:  # readers of damaged files raise anything
@@ -287,6 +292,25 @@ def _check_counts(text: str, kind: str) -> None:
         total = sum(int(word) for word in words if word.isdecimal())
         if total > len(lines):
             raise ValueError(f"found {total} atoms announced in {len(lines)} lines")
+
+
+_LABELS = re.compile(r"^\s*Atom Type Labels\b.*\n\s*\n((?:[ \t]*\d+[ \t]+\S.*\n?)+)", re.MULTILINE)
+
+
+def _check_elements(atoms: Atoms, text: str) -> None:
+    """LAMMPS numbers its types: ASE takes the nearest mass, or else type 1 for hydrogen and so on, without a word."""
+    labels = {line.split()[1] for block in _LABELS.findall(text) for line in block.splitlines() if line.strip()}
+    named = bool(labels) and labels <= set(chemical_symbols[1:])
+    if not re.search(r"^\s*Masses\b", text, re.MULTILINE):
+        if not named:
+            raise ValueError("it says of no type which element it is: add a section Masses, or element names as labels")
+        return
+    for number, mass in {(int(z), float(m)) for z, m in zip(atoms.numbers, atoms.get_masses(), strict=True)}:
+        off = np.sort(np.abs(atomic_masses[1:] - mass))
+        if off[0] > NEAREST_MASS or off[1] < 2 * off[0]:
+            raise ValueError(f"a mass of {mass:g} u is that of no element, or of more than one")
+        if named and chemical_symbols[number] not in labels:
+            raise ValueError(f"a mass of {mass:g} u is that of {chemical_symbols[number]}, which no label names")
 
 
 def _check_json(text: str) -> None:

@@ -239,6 +239,7 @@ def energy_drift(
     gain = np.where(live, w, 0.0) * np.where(live & (np.abs(change) > NEGLIGIBLE), change, 0.0)
     size = np.abs(gain)
     labels, index = np.unique(states.groups, return_inverse=True)
+    weighs = np.bincount(index, states.weights, minlength=len(labels)) > 0  # a group of no weight tells nothing
     codes = [c for c in range(1, len(states.supercell.species)) if np.any(live & (kind == c))]
     masks = [live, *[live & (kind == c) for c in codes]]
     sums = np.zeros((2, len(masks), len(labels)))
@@ -247,13 +248,14 @@ def energy_drift(
             sums[k, m] = np.bincount(
                 index, states.weights * np.where(mask, what, 0.0).sum(axis=1), minlength=len(labels)
             )
+    sums, n_groups = sums[:, :, weighs], int(weighs.sum())
     value = _ratio(sums.sum(axis=-1))
     error = np.full(len(masks), np.inf)
-    if len(labels) > 1:
-        draws = draw_groups(len(labels), n_bootstrap, np.random.default_rng(seed)).astype(float)
+    if n_groups > 1:
+        draws = draw_groups(n_groups, n_bootstrap, np.random.default_rng(seed)).astype(float)
         error = standard_error(_ratio(sums @ draws.T).T)
     named = {states.supercell.species[c]: (float(value[1 + i]), float(error[1 + i])) for i, c in enumerate(codes)}
-    return EnergyDrift(float(value[0]), float(error[0]), named, len(labels))
+    return EnergyDrift(float(value[0]), float(error[0]), named, n_groups)
 
 
 def sample_drift(

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.errors import KinosonError
+from ase_kinoson.kinetics.resampling import draw_groups, standard_error
 from ase_kinoson.kinosons.frozen_arrangement import FrozenArrangement
 from ase_kinoson.kinosons.site_graph import SiteGraph
 from ase_kinoson.kinosons.static_disorder import SAMPLED
@@ -393,9 +394,10 @@ def percolation_threshold(
     scaled = np.array(chosen, dtype=float) ** -EXPONENT[dimension]
     weight = np.array([np.sqrt(len(t)) / max(float(t.std()), 1e-12) for t in earliest])
 
-    def extrapolate(values: Sequence[NDArray]) -> float:
-        return float(np.polyfit(scaled, [t.mean() for t in values], 1, w=weight)[1])
+    def extrapolate(means: Sequence[NDArray]) -> NDArray[np.float64]:
+        return np.polyfit(scaled, np.array(means), 1, w=weight)[1]
 
-    again = [extrapolate([rng.choice(t, len(t)) for t in earliest]) for _ in range(n_resamples)]
-    found = Quantity(extrapolate(earliest), float(np.std(again, ddof=1)), "1", "estimate")
+    draws = [draw_groups(len(t), n_resamples, rng) for t in earliest]
+    again = extrapolate([d @ t / d.sum(axis=1) for d, t in zip(draws, earliest, strict=True)])
+    found = Quantity(float(extrapolate([t.mean() for t in earliest])), float(standard_error(again)), "1", "estimate")
     return PercolationThreshold(found, chosen, tuple(n_sites), tuple(thresholds))

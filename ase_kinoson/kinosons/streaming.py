@@ -36,7 +36,7 @@ from ase_kinoson.kinosons.result import BOUND, ESTIMATE, NO_BOUND, Transport
 from ase_kinoson.kinosons.state_chunks import Chunk, with_total
 from ase_kinoson.kinosons.statistics import rows_of_sums
 from ase_kinoson.kinosons.table import KinosonTable
-from ase_kinoson.kinosons.transport import check_relaxation, doubts
+from ase_kinoson.kinosons.transport import carried_without_barrier, check_relaxation, doubts
 from ase_kinoson.kinosons.vacancy_fraction import VacancyFraction
 from ase_kinoson.kinosons.verdict import check_temperature, heavy_share, judge, rates_of_states
 from ase_kinoson.units import DEFAULT_ATTEMPT_FREQUENCY
@@ -171,6 +171,7 @@ class _Sums:
     """All that is kept of some states.
 
     ``groups`` holds per group: weight, pairs, pairs with y = 0, tracers, energy gained and its size by species.
+    ``bare``: contributions without relaxation, Å²/s, of jumps with a barrier of 0 or less, and of all.
     """
 
     groups: GroupSums
@@ -183,6 +184,9 @@ class _Sums:
     n_jumps: int = 0
     rejected: int = 0
     escape: float = 0.0
+    bare: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    n_bare: int = 0
+    lowest: float = 0.0
     files: int = 0
     has_energies: bool = False
     kind: str = BOUND
@@ -208,8 +212,9 @@ class _Sums:
         self.present |= other.present
         self.live |= other.live
         self.atoms += other.atoms
-        for name in ("weight", "squares", "n", "n_jumps", "rejected", "escape", "files"):
+        for name in ("weight", "squares", "n", "n_jumps", "rejected", "escape", "bare", "n_bare", "files"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.lowest = min(self.lowest, other.lowest)
         self.has_energies |= other.has_energies
         self.weaken(other.kind, [reason for reason, times in other.reasons.items() for _ in range(times)])
         if self.table is None:
@@ -241,6 +246,11 @@ class _Job:
         if energies is not None:
             found.has_energies = True
             found.rejected += int((exists & ~np.isfinite(energies.barrier)).sum())
+            own = exists & (energies.barrier <= 0.0)
+            part_of = w * np.square(jumps.vectors[jumps.basis_of(carriers)]).sum(axis=-1) * weights[:, None]
+            found.bare += [part_of[own].sum(), part_of.sum()]
+            found.n_bare += int(own.sum())
+            found.lowest = min(found.lowest, float(energies.barrier[own].min(initial=0.0)))
             moving, change = jumps.moving_species(occupations, carriers), np.asarray(energies.delta_e, dtype=float)
             live = w > 0
             gain = np.where(live, w, 0.0) * np.where(live & (np.abs(change) > NEGLIGIBLE), change, 0.0)
@@ -303,7 +313,8 @@ class _Job:
         m, sums = len(codes), found.groups.values
         group_weights = sums[:, 0]
         parts = np.split(sums[:, 1:], np.cumsum([9 * m * m, 9 * m * m, 9 * m]), axis=1)
-        drift = self._drift(parts[3].reshape(-1, 2, m), found.live, seed) if found.has_energies else None
+        weighs = group_weights > 0
+        drift = self._drift(parts[3].reshape(-1, 2, m)[weighs], found.live, seed) if found.has_energies else None
         reasons = [
             r if times == 1 else r.with_text(f"{r.text} (so or alike in {times} chunks)")
             for r, times in found.reasons.items()
@@ -362,6 +373,7 @@ class _Job:
             relaxation=self.relaxation,
         )
         reasons += doubts(result, len(group_weights), has_errors=has_errors)
+        reasons += carried_without_barrier(found.n_bare, found.lowest, *map(float, found.bare))
         return replace(result, warnings=tuple(reasons)), reasons
 
     def _drift(self, sums: NDArray, live: NDArray[np.bool_], seed: int, n_bootstrap: int = 1000) -> EnergyDrift:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ase_kinoson.barriers.training_distance import far_from_training
 from ase_kinoson.crystal.jumps import JumpNetwork
@@ -187,23 +188,38 @@ def doubts(result: Transport, n_groups: int, *, has_errors: bool) -> list[Kinoso
                 advice="compute barriers of more independent states, or sample with energies nearer to theirs",
             )
         )
-    reasons += _without_barrier(result)
+    if len(result.kinosons):  # of states in chunks it is told from sums
+        table = result.kinosons
+        reasons += without_barrier(table["barrier"], table["weight"] * table["uncorrelated"])
     if result.relaxation is not None and result.vacancy_diffusivity.kind != NO_BOUND:
         reasons += _worse_than_none(result)
     return reasons
 
 
-def _without_barrier(result: Transport) -> list[KinosonWarning]:
-    """Say where jumps of no barrier carry the result: their rates are those of no activated jump."""
-    table = result.kinosons
-    barrier, part = table["barrier"], table["weight"] * table["uncorrelated"]
-    none, total = barrier <= 0.0, part.sum()  # not where the source has no barriers, which are NaN
-    share = float(part[none].sum() / total) if total > 0 else 0.0
+def without_barrier(barrier: NDArray, part: NDArray) -> list[KinosonWarning]:
+    """Say where jumps of no barrier carry the result: their rates are those of no activated jump.
+
+    Parameters
+    ----------
+    barrier : ndarray, shape (n,)
+        Of jumps, eV; NaN where the source has none.
+    part : ndarray, shape (n,)
+        Their contributions without relaxation, in any unit.
+    """
+    none = barrier <= 0.0
+    return carried_without_barrier(
+        int(none.sum()), float(barrier[none].min(initial=0.0)), float(part[none].sum()), float(part.sum())
+    )
+
+
+def carried_without_barrier(n: int, lowest: float, part: float, total: float) -> list[KinosonWarning]:
+    """:func:`without_barrier` of n jumps with barriers down to ``lowest`` (eV) that make ``part`` of ``total``."""
+    share = part / total if total > 0 else 0.0
     if share <= BARE_SHARE:
         return []
     return [
         NoBarrier(
-            f"{int(none.sum())} jumps have a barrier of 0 or less, the lowest {barrier[none].min():.3f} eV, and carry "
+            f"{n} jumps have a barrier of 0 or less, the lowest {lowest:.3f} eV, and carry "
             f"{100 * share:.0f} % of the vacancy diffusivity without relaxation; expected less than "
             f"{100 * BARE_SHARE:.0f} %, because such jumps are faster than the attempt frequency",
             number=100 * share,

@@ -304,7 +304,53 @@ def test_good_files_of_the_formats_are_read(file, name):
     for own, data in text_files.other_seeds():
         if own == name and structure_format(name) is not None:
             read.append(read_images(file(data, name))[0])
-    assert all(len(atoms) for atoms in read) and (read or structure_format(name) is None)
+    assert {str(atoms.symbols) for atoms in read} <= {"Cu4", "NaCl"} and (read or structure_format(name) is None)
+
+
+TYPES = """{title}
+
+2 atoms
+2 atom types
+
+0.0 3.0 xlo xhi
+0.0 3.0 ylo yhi
+0.0 3.0 zlo zhi
+
+{labels}{masses}Atoms # atomic
+
+1 {first} 0.0 0.0 0.0
+2 {second} 1.5 1.5 1.5
+"""
+
+
+def types(masses=None, labels=None):
+    """A data file of LAMMPS with two types, by number or by name."""
+    rows = {"labels": "", "masses": "", "first": "1", "second": "2"}
+    if labels:
+        rows["labels"] = f"Atom Type Labels\n\n1 {labels[0]}\n2 {labels[1]}\n\n"
+        rows["first"], rows["second"] = labels
+    if masses:
+        rows["masses"] = f"Masses\n\n1 {masses[0]}\n2 {masses[1]}\n\n"
+    return TYPES.format(title="cell", **rows)
+
+
+def test_types_of_lammps_are_elements_by_their_masses_or_names(file):
+    for masses, labels, symbols in (
+        ((58.69, 26.98), None, "NiAl"),
+        ((59, 58.7), None, "CoNi"),
+        (None, ("Ni", "Al"), "NiAl"),
+        ((55.845, 51.9961), ("Fe", "Cr"), "FeCr"),
+        ((63.546, 107.87), ("host", "solute"), "CuAg"),
+    ):
+        assert str(read_images(file(types(masses, labels), "a.data"))[0].symbols) == symbols
+    for masses, labels, words in (
+        (None, None, "says of no type which element it is"),
+        (None, ("host", "solute"), "says of no type which element it is"),
+        ((1.0, 2.0), None, "a mass of 2 u is that of no element"),
+        ((58.8, 26.98), None, "a mass of 58.8 u is that of no element, or of more than one"),
+        ((58.69, 26.98), ("Co", "Al"), "a mass of 58.69 u is that of Ni, which no label names"),
+    ):
+        refused(StructureError, lambda m=masses, n=labels: read_images(file(types(m, n), "a.data")), words)
 
 
 def test_states_whose_labels_are_none(file):

@@ -233,9 +233,10 @@ def other_seeds() -> tuple[tuple[str, bytes], ...]:
     )
     found = []
     for name, kind in named:
-        options = (
-            {"pseudopotentials": {"Cu": "cu.upf", "Na": "na.upf", "Cl": "cl.upf"}} if kind == "espresso-in" else {}
-        )
+        options = {
+            "espresso-in": {"pseudopotentials": {"Cu": "cu.upf", "Na": "na.upf", "Cl": "cl.upf"}},
+            "lammps-data": {"masses": True},
+        }.get(kind, {})
         for atoms in (cubic, odd):
             found.append((name, _written(atoms, kind, **options)))
     vectors = b"lattice_vector 3.6 0 0\nlattice_vector 0 3.6 0\nlattice_vector 0 0 3.6\n"

@@ -315,6 +315,18 @@ def test_energy_drift(square, everything):
         energy_drift(blind, np.ones((3, 4)), np.ones((3, 4)), np.ones((3, 4)))
 
 
+def test_groups_without_weight_make_a_drift_no_surer(square):
+    energy = PairEnergy.from_interactions(square, INTERACTIONS)
+    states = sample_states(square, 24, seed=2)
+    few = energy_drift(states[:6], *jumps_of(states[:6], energy))
+    weights = np.where(np.arange(24) < 6, 1.0, 0.0)
+    many = energy_drift(states.with_weights(weights / weights.sum()), *jumps_of(states, energy))
+    assert (many.value, many.n_groups) == (pytest.approx(few.value, rel=1e-12), 6)
+    assert many.error == pytest.approx(few.error, rel=1e-12)
+    every = energy_drift(states, *jumps_of(states, energy))  # broken twin: all of them weigh
+    assert every.n_groups == 24 and every.error < 0.8 * few.error
+
+
 def test_drift_of_a_sample_with_barriers(square):
     """The face of the check: barriers of a sample, a missing jump included."""
     energy = PairEnergy.from_interactions(square, INTERACTIONS)

@@ -249,12 +249,17 @@ def test_jumps_without_a_barrier_are_told(tiny):
         ak.transport(states, network, model, temperature_K=900.0)
     told = next(w.message for w in seen if isinstance(w.message, NoBarrier))
     assert told.limit == 1.0 and 50.0 < told.number <= 100.0 and told.unit == "%"
+    with pytest.warns(NoBarrier) as seen:  # and of states in chunks, from their sums
+        ak.stream_transport([states[:13], states[13:]], network, model, temperature_K=900.0)
+    again = next(w.message for w in seen if isinstance(w.message, NoBarrier))
+    assert again.text == told.text and again.number == pytest.approx(told.number, rel=1e-12)
     # broken twin: barriers above 0 are not worth a word, nor are rates that have none
     for fine in (pair_model(cell, 0.5), ak.SpeciesRates({"Ag": 1.0, "Cu": 2.0})):
         some = ak.sample_states(cell, 8, seed=0) if isinstance(fine, ak.SpeciesRates) else draw(cell, fine, 900.0)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", KinosonWarning)
             ak.transport(some, network, fine, temperature_K=900.0)
+            ak.stream_transport([some[:3], some[3:]], network, fine, temperature_K=900.0)
         assert not [w for w in said if issubclass(w.category, NoBarrier)]
 
 

@@ -188,6 +188,7 @@ def test_a_model_serves_any_lattice_constant(model, tmp_path):
     ratio = (3.5927 / 3.6551) ** 2
     assert bound.vacancy_diffusivity.value == pytest.approx(ratio * wide.vacancy_diffusivity.value, rel=1e-9, abs=0)
     assert bound.vacancy_diffusivity.value != pytest.approx(wide.vacancy_diffusivity.value, rel=1e-3, abs=0)
+    assert model.on(there.supercell).network.lengths == pytest.approx(there.lengths)
     model.bind(there).save(tmp_path / "m")
     again = ak.BarrierModel.load(tmp_path / "m").with_precision("double")
     assert np.array_equal(again.predict(states), model.predict(states))

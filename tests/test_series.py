@@ -304,6 +304,8 @@ def test_training_goes_from_hot_to_cold(tiny, pair_model):
             n_resamples=50,
         )
     assert [r.relaxation.report["temperature_K"] for r in series.results] == [500.0, 600.0]
+    cold, hot = (r.relaxation.report["untrained_bound_ratio"] for r in series.results)
+    assert cold < 0.8 * hot  # it begins with what the hot one has learned
     assert len(series.corrected) == 2
     for bound, value in zip(series.results, series.corrected, strict=True):
         gain = float(bound.vacancy_diffusivity) - float(value.vacancy_diffusivity)

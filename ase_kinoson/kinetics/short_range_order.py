@@ -142,6 +142,8 @@ def warren_cowley(states: States, *, n_shells: int = 3) -> ShortRangeOrder:
         counts = np.bincount(flat, minlength=n_shells * (kinds + 1) ** 2)
         found[group[n]] += states.weights[n] * counts.reshape(n_shells, kinds + 1, kinds + 1)
     share = np.bincount(group, states.weights)
+    weighs = share > 0  # a group of no weight tells nothing
+    found, share = found[weighs], share[weighs]
     on = states.occupations[:, hosts]
     fraction = np.array([states.weights @ (on == c).sum(axis=1) for c in codes])
     fraction = fraction / fraction.sum()
@@ -159,7 +161,7 @@ def warren_cowley(states: States, *, n_shells: int = 3) -> ShortRangeOrder:
         _at_random(cell, hosts, codes, first, second, shell, n_shells, expected),
         carrier,
         carrier_error,
-        len(labels),
+        len(share),
     )
 
 

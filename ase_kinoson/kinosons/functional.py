@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.kinosons.relaxation import Relaxation
@@ -41,21 +40,6 @@ class JumpTerms:
     displacement: NDArray[np.float64]
     tracer: NDArray[np.float64]
     bare: NDArray[np.float64]
-
-
-def species_sums(moved: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum over the atoms of each species.
-
-    Returns
-    -------
-    total : Tensor, shape (n, J, n_species, 3)
-        Displacement of the species, Å.
-    squares : Tensor, shape (n, J, n_species)
-        Sum of the squared displacements of its atoms, Å².
-    """
-    total = torch.einsum("bkwx,bws->bksx", moved, member)
-    squares = torch.einsum("bkw,bws->bks", moved.square().sum(-1), member)
-    return total, squares
 
 
 @torch.no_grad()

@@ -265,6 +265,7 @@ def test_rejected_jumps_are_closed_in_lookups(study):
     found = filled(states, network, status=status, reasons={(0, 4): "gone"})
     energies = found.jump_energies(states.occupations, states.carriers)
     assert energies.barrier[0, 4] == np.inf == energies.reverse_barrier[0, 4] and energies.delta_e[0, 4] == 0
+    assert found.barrier[0, 4] == np.inf == found.reverse_barrier[0, 4]
     assert np.isnan(found.kra[0, 4]) and np.isnan(found.delta_e[0, 4])
     assert found.n_rejected == {"unstable-end": 1} and found.n_barriers == 23
 
@@ -372,6 +373,7 @@ def test_parts_and_sums(study):
     assert np.array_equal(joined.barrier, found.barrier[::-1]) and joined.reasons == {(0, 2): "elsewhere"}
     assert joined.states.weights.sum() == pytest.approx(1.0)
     assert len(set(joined.states.groups.tolist())) == 2
+    assert Barriers.concatenate([last, found]).states.weights == pytest.approx(np.full(3, 1 / 3))  # one for each state
     with pytest.raises(BarrierError, match="at least one"):
         Barriers.concatenate([])
 

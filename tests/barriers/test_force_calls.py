@@ -170,11 +170,14 @@ def test_one_solution_per_gradient_gives_the_steps_of_two():
     step, _ = model.step(gradient)
     for n in range(2, 5):
         x = x + 0.3 * step
-        gradient = (stiff @ x.ravel()).reshape(-1, 3)
+        before, gradient = gradient, (stiff @ x.ravel()).reshape(-1, 3)
         model.learn(0.3 * step, gradient)
+        # the model obeys the secant equation of what it has just learned, and stays symmetric
+        moved, change = model._dual @ (0.3 * step).ravel(), model._basis @ (gradient - before).ravel()
+        np.testing.assert_allclose(model._hessian @ moved, change, atol=1e-9 * np.abs(change).max())
+        np.testing.assert_allclose(model._hessian, model._hessian.T, atol=1e-12)
         step, _ = model.step(gradient)
         assert len(calls) == n
-        # the model obeys the secant equation of what it has just learned
         inside = model._basis @ gradient.ravel()
         outside = solve(gradient).ravel() - inside @ model._basis
         np.testing.assert_allclose(model._solved.ravel() - inside @ model._basis, outside, atol=1e-12)

@@ -119,6 +119,9 @@ def test_barriers_along_trajectories_are_those_of_the_model(case):
     assert np.abs(twice / 2 / UNIT - exact.barrier)[exists].max() < 1e-6
     assert np.abs(delta / UNIT - exact.delta_e).max() < 1e-6
     assert not twice[~exists].any()
+    # broken twin: the barriers of the state before
+    both = exists[1:] & exists[:-1]
+    assert np.abs(twice[:-1] / 2 / UNIT - exact.barrier[1:])[both].max() > 1e-2
 
 
 def test_models_moved_to_another_cell_and_fewer_species():
@@ -129,6 +132,7 @@ def test_models_moved_to_another_cell_and_fewer_species():
     twice, _ = found(moved, occupations, carriers)
     exact = moved.with_precision("double").jump_energies(occupations, carriers).barrier
     assert np.abs(twice / 2 / UNIT - exact).max() < 1e-6
+    assert np.abs(twice[:-1] / 2 / UNIT - exact[1:]).max() > 1e-2  # broken twin: the state before
 
 
 @pytest.mark.parametrize("case", ["fcc", "wrapped", "sublattices", "hcp"])

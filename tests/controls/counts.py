@@ -16,9 +16,22 @@ ASSERTIONS = ("AssertionError", "Failed")
 """What a test raises that finds something: assert, or an error or warning that did not come."""
 
 
+class NotInstalledError(Exception):
+    """The test is skipped on this machine: a package that it needs is missing."""
+
+
 def caught_by(server: Server, control: Control) -> bool:
-    """Whether the test failed while it ran, in the way that the table says."""
-    failed = [o for o in server.run(control.defect, [control.assertion]) if not o.passed]
+    """Whether the test failed while it ran, in the way that the table says.
+
+    Raises
+    ------
+    NotInstalledError
+        If the test was skipped.
+    """
+    outcomes = server.run(control.defect, [control.assertion])
+    if all(o.error == "Skipped" for o in outcomes):
+        raise NotInstalledError(f"{control.assertion}: {outcomes[0].message}")
+    failed = [o for o in outcomes if not o.passed and o.error != "Skipped"]
     if not failed or failed[0].when != "call":
         return False
     kind = {"assertion": ASSERTIONS, REFUSED: refusals()}.get(control.by, (control.by,))
@@ -47,16 +60,20 @@ def count(*, slow: bool = True) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``controls`` and ``caught``: numbers. ``missed``: list of ``"assertion, defect"``. ``defects``: number of
+        ``controls`` and ``caught``: numbers. ``missed``: list of ``"assertion, defect"``. ``not_here``: number of those
+        whose test needs what is not installed, which are none of the controls. ``defects``: number of
         defects planted. ``assertions``: number of tests and public assertions that have a control.
     """
-    missed, n = [], 0
+    missed, n, not_here = [], 0, 0
     chosen = [c for c in CONTROLS if slow or not c.slow]
     with Server() as server:
         for control in chosen:
             n += 1
             try:
                 ok = caught_by(server, control)
+            except NotInstalledError:
+                n, not_here = n - 1, not_here + 1
+                continue
             except RuntimeError as error:
                 ok = False
                 missed.append(f"{control.assertion}, {control.defect}: {error}")
@@ -74,6 +91,7 @@ def count(*, slow: bool = True) -> dict[str, Any]:
         "controls": n,
         "caught": n - len(missed),
         "missed": missed,
+        "not_here": not_here,
         "defects": len({c.defect for c in chosen}) + len({c.defect for c in CHECKS}),
         "assertions": len({c.assertion for c in chosen} | {c.assertion for c in CHECKS}),
     }

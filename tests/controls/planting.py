@@ -27,10 +27,21 @@ class Defect:
         What, in words.
     plant : callable
         Makes it so in this process.
+    place, old : str
+        Where, and the text that is replaced, if it is one of a function.
     """
 
     says: str
     plant: Callable[[], None]
+    place: str = ""
+    old: str = ""
+
+    def check(self) -> None:
+        """Raise LookupError or AttributeError if it can no longer be planted."""
+        if self.place:
+            found = find(self.place)[2]
+            if self.old:
+                _once(self.place, unwrapped(found), self.old)
 
 
 def find(place: str) -> tuple[Any, str, Any]:
@@ -51,14 +62,19 @@ def unwrapped(found: Any) -> Any:
     return inspect.unwrap(found)
 
 
+def _once(place: str, function: Any, old: str) -> str:
+    """Source of a function that holds a text once."""
+    found = textwrap.dedent(inspect.getsource(function))
+    if found.count(old) != 1:
+        raise LookupError(f"found {old!r} {found.count(old)} times in {place}; expected once; rewrite this defect")
+    return found
+
+
 def rewrite(place: str, old: str, new: str) -> None:
     """Change the source of a function of the package, wherever it is used."""
     _, _, found = find(place)
     function = unwrapped(found)
-    source = textwrap.dedent(inspect.getsource(function))
-    if source.count(old) != 1:
-        raise LookupError(f"found {old!r} {source.count(old)} times in {place}; expected once; rewrite this defect")
-    lines = source.replace(old, new).splitlines()
+    lines = _once(place, function, old).replace(old, new).splitlines()
     begin = next(i for i, line in enumerate(lines) if line.startswith("def "))  # its decorators are kept
     scope: dict[str, Any] = {}
     text = "from __future__ import annotations\n" + "\n".join(lines[begin:])
@@ -90,8 +106,8 @@ def around(place: str, change: Callable[..., Any]) -> None:
 
 
 def source(says: str, place: str, old: str, new: str) -> Defect:
-    return Defect(says, lambda: rewrite(place, old, new))
+    return Defect(says, lambda: rewrite(place, old, new), place, old)
 
 
 def call(says: str, place: str, change: Callable[..., Any]) -> Defect:
-    return Defect(says, lambda: around(place, change))
+    return Defect(says, lambda: around(place, change), place)

@@ -158,6 +158,13 @@ def test_frozen_arrangements_are_no_memory():
     assert delayed_acceptance._statistics(trace, [], 400, "equilibrium")["autocorrelation_blocks"] > 5.0
     fast = trace - trace.mean(axis=0)
     assert delayed_acceptance._statistics(fast, [], 400, "equilibrium")["independent_states"] == 400
+    # chains whose memory is known: τ = 1/2 + ρ + ρ² + …, and 2τ blocks make one state
+    slow = np.zeros((1000, 40))
+    for step in range(1, len(slow)):
+        slow[step] = 0.8 * slow[step - 1] + 0.6 * rng.normal(size=40)
+    found = delayed_acceptance._statistics(slow, [], 40_000, "equilibrium")
+    assert found["autocorrelation_blocks"] == pytest.approx(4.5, rel=0.1)
+    assert found["independent_states"] == pytest.approx(40_000 / 9, rel=0.1)
 
 
 def _swapped(row, i, j):

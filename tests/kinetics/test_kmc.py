@@ -2,6 +2,7 @@
 broken twins fail the same checks."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -241,13 +242,16 @@ def test_a_walker_that_runs_into_a_dead_end_says_so(gas):
 
 def test_walkers_of_states_without_weight_do_not_start(gas):
     states, rates = gas
+    states = replace(states, groups=np.arange(len(states)) // 7)
     weights = np.zeros(len(states))
     weights[[3, 8]] = 0.25, 0.75
     walkers = KineticMonteCarlo(states.with_weights(weights), rates.network, rates, n_walkers=400, seed=0)
     gamma = rates(states.occupations[[3, 8]], states.carriers[[3, 8]]).sum(axis=1)
     share = weights[[3, 8]] * gamma / (weights[[3, 8]] @ gamma)
     assert abs((walkers.groups == states.groups[3]).sum() - 400 * share[0]) <= 1
-    assert set(walkers.groups) == set(states.groups[[3, 8]])
+    assert set(walkers.groups) == set(states.groups[[3, 8]]) == {0, 1}
+    walkers.run(3)
+    assert np.array_equal(walkers.snapshot(states).groups, walkers.groups)  # walkers of one group stay so
 
 
 @pytest.mark.parametrize("source", ["species", "pairs"])

@@ -169,6 +169,10 @@ def test_threads_and_the_size_of_a_draw_do_not_matter(monkeypatch):
     assert slices
     first, second = measured(one), measured(three)
     assert all(np.array_equal(first[name], second[name]) for name in first)
+    other = walkers_of("fcc", n_walkers=300)  # broken twin: one draw is lost
+    other._rng.random(300)
+    other.run(300)
+    assert not np.array_equal(measured(other)["times"], first["times"])
 
 
 def watched(pool, slices):
@@ -286,6 +290,8 @@ def test_without_numba_the_same_numbers(monkeypatch):
         assert np.allclose(mine.value, other.value, rtol=1e-10, atol=0.0)
         assert np.allclose(mine.error, other.error, rtol=1e-8, atol=0.0)
     assert one.lag == two.lag
+    other = run_kmc(states, network, ak.SpeciesRates({**gas.rates, "Ag": 0.021}), **given)  # broken twin
+    assert not np.allclose(one.lambda_matrix.value, other.lambda_matrix.value, rtol=1e-10, atol=0.0)
 
 
 @compiled
@@ -295,13 +301,16 @@ def test_a_bare_loop_walks(monkeypatch):
     walkers = walkers_of("fcc", n_walkers=1)
     codes, targets = walkers.occupations[0].copy(), walkers._targets
     draws = np.random.default_rng(0).random(500)
-    carrier, time = bare_loop(codes, int(walkers.carriers[0]), targets, walkers._by_species, draws)
+    start = codes.copy(), int(walkers.carriers[0]), targets
+    carrier, time = bare_loop(codes, start[1], targets, walkers._by_species, draws)
     monkeypatch.setattr(walkers, "_rng", type("Drawn", (), {"random": lambda self, shape: next(self.left)})())
     walkers._rng.left = iter([draws[k : k + 1, None] for k in range(500)])
     for _ in range(500):
         walkers.run(1)
     assert carrier == walkers.carriers[0] and time == walkers.times[0]
     assert np.array_equal(codes, walkers.occupations[0])
+    # broken twin: rates of other species
+    assert bare_loop(*start, np.roll(walkers._by_species[1:], 1)[[0, 0, 1, 2]], draws)[1] != time
 
 
 @pytest.mark.filterwarnings("ignore::ase_kinoson.errors.KinosonWarning")  # runs this short

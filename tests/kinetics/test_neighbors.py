@@ -34,6 +34,9 @@ def test_neighbors_are_one_jump_away_and_drawn_by_their_rates(square):
     np.testing.assert_array_equal(drawn.occupations, occupations)
     np.testing.assert_array_equal(drawn.carriers, carriers)
     np.testing.assert_array_equal(drawn.groups, states.groups)
+    weighted = states.with_weights(np.arange(1.0, 41.0))
+    after = ak.draw_neighbors(weighted, network, GAS, temperature_K=T)
+    np.testing.assert_array_equal(after.weights, weighted.weights)
     np.testing.assert_allclose(drawn.report["probabilities"], p[np.arange(40), jumps])
 
     def chi2(expected):

@@ -121,6 +121,9 @@ def test_sets_of_different_models_are_weighted_apart(space):
         apart = pool_states(sets, 500.0, one_model=False)
         same = pool_states([sets[0], drawn(space, 600.0, 300, 0)], 500.0, one_model=False)
     np.testing.assert_allclose(apart.weights, same.weights, rtol=1e-9)  # a zero of its own changes nothing
+    one, two = apart.report["pooled"]
+    assert one["share"] / two["share"] == pytest.approx(one["effective_sample_size"] / two["effective_sample_size"])
+    assert one["share"] != pytest.approx(0.5, abs=0.01)
 
 
 def test_report_and_groups(space):

@@ -29,8 +29,11 @@ def test_frames_follow_every_jump(square):
     assert len(frames) == 601 and run.frame_times[0] == 0.0 and np.all(np.diff(run.frame_times) > 0)
     occupation = np.zeros(cell.n_sites, dtype=np.int8)
     occupation[run.sites] = [cell.species.index(s) for s in run.symbols]
-    # the start is one of the states
+    # the start is one of the states, drawn with its weight
     assert any(np.array_equal(occupation, row) for row in states.occupations)
+    only = states.with_weights((np.arange(20) == 13).astype(float))
+    other = record_trajectory(only, network, ak.SpeciesRates(RATES), n_frames=1)
+    assert np.array_equal(other.sites, np.flatnonzero(states.occupations[13])) and other.carrier == states.carriers[13]
     carrier = run.carrier
     for before, after, mover in zip(frames[:100], frames[1:], run.movers, strict=False):
         step = after.positions - before.positions
@@ -54,6 +57,7 @@ def test_states_between_jumps_do_not_change(square):
     assert coarse.n_frames == 6 and np.array_equal(coarse.displacements(), ends[::100])
     even = run.even_times(50)
     assert len(even) == 51 and np.allclose(np.diff(even), even[1]) and even[-1] == run.times[-1]
+    assert run.time_step(50) == pytest.approx(1e15 * even[1]) and run.time_step(50, unit_s=1e-12) < run.time_step(50)
 
 
 def test_equal_seeds_give_equal_trajectories_and_waiting_times_are_exponential(square):

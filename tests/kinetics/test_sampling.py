@@ -13,6 +13,7 @@ from ase_kinoson.barriers.energy import PairEnergy
 from ase_kinoson.barriers.reference import Barriers
 from ase_kinoson.crystal import Alloy, JumpNetwork, States
 from ase_kinoson.errors import KinosonError, KinosonWarning, ModelError, StatesError
+from ase_kinoson.kinetics.monte_carlo import equilibration_z
 from ase_kinoson.kinetics.sampling import MonteCarlo, random_occupations, sample_states
 from ase_kinoson.kinetics.weights import energy_drift, reweight, sample_drift
 from ase_kinoson.units import thermal_energy
@@ -115,6 +116,15 @@ def test_report_of_chains(square):
     assert 0.2 < report["autocorrelation_sweeps"] < 10
     assert abs(report["equilibration_z"]) < 5
     assert report["sweeps"] == 48
+
+
+def test_drifting_chains_are_told_in_standard_errors():
+    rng = np.random.default_rng(0)
+    quiet = [equilibration_z(rng.normal(size=(40, 50))) for _ in range(300)]
+    assert np.std(quiet) == pytest.approx(1.0, abs=0.15) and abs(np.mean(quiet)) < 0.25
+    # the last quarter lies 0.5 above the third: 10 values in each, 50 chains
+    rising = rng.normal(size=(40, 50)) + np.where(np.arange(40) >= 30, 0.5, 0.0)[:, None]
+    assert equilibration_z(rising) == pytest.approx(0.5 / np.sqrt(2 / 500), abs=3.0)
 
 
 def test_chains_continue(square):
@@ -301,7 +311,11 @@ def test_energy_drift(square, everything):
     assert abs(drift.value) < 1e-12
     assert set(drift.by_species) == {"Cu", "Ni"}
     assert all(abs(v) < 1e-12 for v, _ in drift.by_species.values())
-    assert energy_drift(everything, *jumps).value < -0.05  # equal weights are not equilibrium
+    falling = energy_drift(everything, *jumps)
+    assert falling.value < -0.05  # equal weights are not equilibrium
+    for code, symbol in ((1, "Cu"), (2, "Ni")):  # each species by its own jumps
+        own = (jumps[0] * jumps[1])[jumps[2] == code]
+        assert falling.by_species[symbol][0] == pytest.approx(own.sum() / np.abs(own).sum(), rel=1e-9)
     states = sample_states(square, 1000, method="monte-carlo", model=energy, temperature_K=T, sweeps=20, n_chains=1000)
     good = energy_drift(states, *jumps_of(states, energy))
     assert good.consistent and good.n_groups == 1000 and 0 < good.error < 0.1

@@ -78,6 +78,7 @@ def test_random_cells(sublattices):
         off = ~np.eye(3, dtype=bool)
         n_atoms = cell.n_sites - 1
         assert order.random[:, off] == pytest.approx(-1 / (n_atoms - 1))
+        assert np.all(np.abs(order.carrier) < 4.5 * order.carrier_error)  # around a vacancy as anywhere
     else:
         assert order.random.min() < -0.2  # the sublattices are order enough
 
@@ -99,6 +100,13 @@ def test_interactions_make_order():
     half = states.with_weights((np.arange(120) < 60).astype(float))
     assert half.weights[100] == 0
     assert warren_cowley(half).alpha == pytest.approx(warren_cowley(states[:60]).alpha)
+    assert warren_cowley(half).error == pytest.approx(warren_cowley(states[:60]).error)
+    assert warren_cowley(half).n_groups == 60
+    # and their scatter is none of the order: the error grows like that of 103 equal states
+    uneven = warren_cowley(states.with_weights(1.0 + np.arange(120) % 3), n_shells=2)
+    assert np.mean(uneven.error / order.error) == pytest.approx(np.sqrt(120 / 103), rel=0.15)
+    alone = states.with_weights((np.arange(120) < 1).astype(float))
+    assert np.isnan(warren_cowley(alone).error).all()  # of one group no error is known
 
 
 def test_refusals():

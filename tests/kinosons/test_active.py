@@ -270,7 +270,7 @@ def test_rejected_jumps_and_unstable_states(rough):
 
 
 def test_failed_searches_are_guessed_and_told(rough):
-    pool, network, _, models = rough
+    pool, network, truth, models = rough
     reference = computed(rough, {(0, 1): "calculator-failed", (3, 2): "not-converged"})
     whole = computed(rough, {})
     about = {"temperature_K": T, "models": models, "fit": None, "relative_error": None, "batch": 20}
@@ -280,6 +280,9 @@ def test_failed_searches_are_guessed_and_told(rough):
     assert run.settings["n_failed"] == 2
     assert run.history[-1].value == pytest.approx(full.history[-1].value, rel=0.2, abs=0)
     assert run.history[-1].value != full.history[-1].value
+    # guessed by a model that is right, they are what they would have been
+    right = quietly(active_barriers, pool[:20], network, reference, **{**about, "models": truth})
+    assert right.history[-1].value == pytest.approx(full.history[-1].value, rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize("unit", ["jump", "state"])

@@ -179,9 +179,11 @@ def displaced(relaxation, states):
     return found
 
 
-@pytest.mark.parametrize("lookahead", [0, 1])
-def test_solution_is_that_of_dense_least_squares(lookahead):
+@pytest.mark.parametrize(("lookahead", "weighted"), [(0, False), (1, False), (0, True)])
+def test_solution_is_that_of_dense_least_squares(lookahead, weighted):
     made, states, space, rates = tiny_problem(lookahead)
+    if weighted:
+        states = states.with_weights(np.random.default_rng(6).uniform(0.1, 4.0, size=len(states)))
     objective = Objective.of(made, states)
     parameters = list(made.parameters())
 
@@ -237,6 +239,8 @@ def test_solution_is_that_of_dense_least_squares(lookahead):
         assert objective.evaluate(made)[0] > loss
     put(solved)
 
+    if weighted:
+        return
     # and it bounds the exact value from above
     exact, unrelaxed, _ = exact_lambda(space, rates)
     ratios = objective.evaluate(made)[1]

@@ -199,6 +199,12 @@ def test_ratio_estimate_is_closer_than_the_bound(tiny, pair_model, pair_states, 
     for result in (paired, unpaired):
         assert result.vacancy_diffusivity.kind == "ratio estimate"
         assert set(result.diagnosis.surrogate) == {"vacancy", "Ag", "Cu"}
+    # what the model gets wrong: both bounds on the states as they were drawn, and weighted to the reference
+    of_model = quiet(ak.transport, pair_states, network, pair_model, None, T).vacancy_diffusivity
+    share = float(bound.vacancy_diffusivity) / float(of_model)
+    assert float(paired.diagnosis.surrogate["vacancy"]) == pytest.approx(share, rel=1e-9)
+    bare, own = (np.einsum("aaxx->a", x.averages.collective_bare[0]) for x in (paired, bound))
+    np.testing.assert_allclose(bare, own, rtol=0.05)
     # broken twin: the value of the model instead of its gain
     model = numbers(ak.exact_transport(cell, network, pair_model, T))
     assert any(abs(model[name][0] - exact[name][0]) > 3 * close[name][1] for name in model)

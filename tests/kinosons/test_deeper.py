@@ -12,7 +12,7 @@ import ase_kinoson as ak
 from ase_kinoson.errors import KinosonWarning, ModelError, StatesError
 from ase_kinoson.kinosons.exact import StateSpace
 from ase_kinoson.kinosons.functional import jump_terms
-from ase_kinoson.validation import hcp_interstitials
+from ase_kinoson.validation import PARENTS, hcp_interstitials
 
 GAS = ak.SpeciesRates({"Ag": 0.1, "Cu": 1.0})
 
@@ -117,6 +117,26 @@ def test_deeper_is_tighter_and_still_a_bound(tiny):
     # broken twin: the residual with the wrong sign
     wrong = replace(deep, scales=-deep.scales, _balls={}, _around={})
     assert total(value(states, network, GAS, wrong), plain) > len(found) + 0.1
+
+
+def test_factors_are_those_of_the_weighted_states_along_the_layer(tiny):
+    """States without weight have no say, and neither has the height of the sites of a layer."""
+    cell, network = tiny
+    states = ak.sample_states(cell, 30, seed=2)
+    first = np.arange(30) < 10
+    y = bias(network, GAS, lookahead=1)
+    own = ak.deepen(y, states[first]).scales
+    np.testing.assert_allclose(ak.deepen(y, states.with_weights(first.astype(float))).scales, own, rtol=1e-9)
+    assert np.abs(ak.deepen(y, states).scales - own).max() > 1e-3
+
+    def factors(height: float) -> np.ndarray:
+        atoms = PARENTS["honeycomb"]()
+        atoms.positions[1, 2] += height
+        sheet = ak.Alloy.from_atoms(atoms, {"C": {"Ag": 0.5, "Cu": 0.5}}).supercell((4, 4, 1))
+        along = bias(ak.JumpNetwork.from_supercell(sheet), GAS, lookahead=1)
+        return ak.deepen(along, ak.sample_states(sheet, 20, seed=5)).scales
+
+    np.testing.assert_allclose(factors(0.8), factors(0.0), rtol=1e-6)
 
 
 def test_training_ends_one_jump_deeper(tiny):

@@ -106,7 +106,7 @@ def test_energies_of_an_interstitial_count_its_neighbours():
 def channels(n_cells, manganese=0.25):
     """Tetragonal host whose holes form straight channels along c, 2.5 Å per jump."""
     host = Alloy.from_atoms(Atoms("Fe", cell=[4.0, 4.0, 2.5], pbc=True), {"Fe": {"Fe": 1 - manganese, "Mn": manganese}})
-    cell = host.supercell((2, 2, n_cells))
+    cell = host.supercell((3, 3, n_cells))  # channels beside each other differ
     return JumpNetwork.from_supercell(cell, mechanism="interstitial", sites=[[0.5, 0.5, 0.5]], species="Li", cutoff=2.6)
 
 

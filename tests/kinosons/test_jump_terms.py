@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import bulk
 
 import ase_kinoson as ak
-from ase_kinoson.kinosons.functional import jump_terms, species_sums
+from ase_kinoson.kinosons.functional import jump_terms
 
 
 def layered():
@@ -128,15 +128,3 @@ def test_without_a_relaxation_one_atom_moves_by_the_jump():
     y = random_relaxation(network)
     other = jump_terms(y, occ, c, network=layered())
     np.testing.assert_array_equal(other.displacement, jump_terms(y, occ, c).displacement)
-
-
-def test_sums_over_atoms_of_a_species():
-    rng = np.random.default_rng(0)
-    moved, codes = rng.normal(size=(3, 4, 7, 3)), rng.integers(0, 3, size=(3, 7))
-    member = (codes[:, :, None] == np.arange(1, 3)).astype(float)
-    total, squares = species_sums(torch.as_tensor(moved), torch.as_tensor(member))
-    for b in range(3):
-        for a in (1, 2):
-            own = moved[b][:, codes[b] == a]
-            np.testing.assert_allclose(total[b, :, a - 1], own.sum(axis=1), rtol=1e-12, atol=1e-13)
-            np.testing.assert_allclose(squares[b, :, a - 1], (own**2).sum(axis=(1, 2)), rtol=1e-12, atol=1e-13)

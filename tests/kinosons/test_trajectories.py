@@ -63,6 +63,10 @@ def test_gases_agree_with_exact_solutions(counts, rates):
     bare = result.averages.collective_bare[..., np.arange(2), np.arange(2)].sum(-1)
     gap = (rows * w[:, None] / w).sum(-1) - np.einsum("raa->ra", bare)
     assert np.all(np.abs(gap[0]) < 3 * gap[1:].std(axis=0))
+    # all jumps are equally long: uncorrelated, the carrier is as uncertain as its time
+    uncertain = bare.sum(axis=(1, 2))
+    time = result.time_per_jump
+    assert np.std(uncertain[1:]) / uncertain[0] == pytest.approx(time.error / time.value, rel=0.1, abs=1e-9)
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,7 @@ def test_gradients_do_not_depend_on_when_they_are_asked_for():
     randomise(field)
     field.double()
     n_sites, parameters = environment.classes[0].n_sites, list(field.parameters())
-    one, two = (random_codes(300, n_sites, len(cell.species)), random_codes(40, n_sites, len(cell.species)).flip(0))
+    one, two = (random_codes(300, n_sites, len(cell.species)), random_codes(400, n_sites, len(cell.species)).flip(0))
 
     def gradient(loss, **options):
         return [g.clone() for g in torch.autograd.grad(loss, parameters, **options)]
@@ -241,11 +241,18 @@ def test_sites_with_unlike_numbers_of_jumps_are_trained():
     y = ak.train_relaxation(cell, network, ak.SpeciesRates({"Ag": 0.1, "Cu": 1.0}), **options)
     assert y.report["trained_bound_ratio"] < y.report["untrained_bound_ratio"]
     # the scale of the rates is that of all states, not of one kind of site
-    objective = Objective.of(y, ak.sample_states(cell, 30, seed=0))
+    states = ak.sample_states(cell, 30, seed=0).with_weights(np.random.default_rng(1).uniform(0.1, 4.0, size=30))
+    objective = Objective.of(y, states)
     objective.calibrate(y)
     logs = torch.cat([p.paths.log_rate.reshape(-1) for p in objective.pools])
-    assert float(y.closure.rate_mean) == pytest.approx(float(logs.mean()), rel=1e-5)
-    assert float(objective.pools[0].paths.log_rate.mean()) != pytest.approx(float(logs.mean()), rel=1e-3)
+    each = torch.cat([p.weights[:, None].expand_as(p.paths.log_rate).reshape(-1) for p in objective.pools])
+    mean = float((each * logs).sum() / each.sum())
+    assert float(y.closure.rate_mean) == pytest.approx(mean, rel=1e-5)
+    for other in (logs, objective.pools[0].paths.log_rate):
+        assert float(other.mean()) != pytest.approx(mean, rel=1e-3)
+    own = objective.pools[0]
+    escape = y.rates(states.occupations[own.rows], states.carriers[own.rows]).sum(axis=1)
+    np.testing.assert_allclose(own.paths.log_rate[:, 0], np.log(escape), rtol=1e-5)
 
 
 def test_without_symmetry_blocks_are_the_dense_map():

@@ -173,6 +173,13 @@ def test_random_alloy_agrees_with_enumeration(
             own = g[rows[:, 0] == code]
             assert abs(float(table[s]["mean"]) - own.mean()) < 4 * float(table[s]["mean"].error) < 0.05
             assert table[s]["std"] == pytest.approx(own.std(), rel=0.05)
+            found = made.chemical_potentials(t)[s]
+            assert abs(float(found) - mu[code]) < 4 * float(found.error) < 0.05
+            # frozen at random, the atoms know no temperature
+            assert float(found) == pytest.approx(float(made.chemical_potentials(900.0)[s]), rel=1e-12)
+            share = float(np.exp(-own / (BOLTZMANN_EV_PER_K * t)).mean()) / exact
+            found = made.site_preference(t)[s]
+            assert abs(float(found) - share) < 4 * float(found.error) < 0.3 * share
     mean = -BOLTZMANN_EV_PER_K * 600.0 * np.log(float(made.at(600.0)))
     assert mean < g.mean() - 0.01  # cheap sites carry the average: the mean energy alone is wrong
 
@@ -189,6 +196,10 @@ def test_alloy_of_equal_atoms_is_a_pure_crystal() -> None:
         made = vacancy_formation(cell, energy, arrangements=6, sites=8, swaps=12, seed=0, **settings)
         assert float(made.at(1000.0)) == pytest.approx(exact, rel=1e-9, abs=0)
         assert all(float(q) == pytest.approx(1.0, rel=1e-9) for q in made.site_preference(1000.0).values())
+        # species weigh by composition, however many of their sites were drawn
+        drawn = {s: row["n"] for s, row in made.formation_energies(1000.0).items()}
+        alike = 1 / sum(x**2 / drawn[s] for s, x in made.composition.items())
+        assert made.effective_number(1000.0) == pytest.approx(alike, rel=1e-9) and alike < sum(drawn.values()) - 0.1
 
 
 def test_free_energy_of_the_chains_is_that_of_enumeration(
@@ -209,6 +220,11 @@ def test_free_energy_of_the_chains_is_that_of_enumeration(
     )
     assert np.allclose(chains.energies, energy.energies(chains.occupations))
     assert np.all((chains.occupations == 1).sum(axis=1) == 4)
+    # two long steps: the slope of the energy at their ends is counted in
+    few = PerfectChains(cell, energy, n_chains=400, seed=5)
+    few.cool(400.0, max_step=4.0, sweeps=20)
+    exact = -np.log(np.exp(-e0[cu0 == 4] / (BOLTZMANN_EV_PER_K * 400.0)).mean())
+    assert abs(few.integral.mean() - exact) < 4 * few.integral.std(ddof=1) / np.sqrt(400) < 0.15
 
 
 def test_entropy_and_table(equilibrium: VacancyFormation) -> None:
@@ -217,6 +233,9 @@ def test_entropy_and_table(equilibrium: VacancyFormation) -> None:
         q, plain = warm.at(t), equilibrium.at(t)
         assert float(q) == pytest.approx(np.exp(1.5) * float(plain), rel=1e-12, abs=0)
         assert float(q.error) / float(q) == pytest.approx(np.hypot(float(plain.error) / float(plain), 0.3), rel=1e-9)
+        effective, kT = warm.effective_energy(t), BOLTZMANN_EV_PER_K * t
+        assert np.exp(-float(effective) / kT) == pytest.approx(float(q), rel=1e-12, abs=0)
+        assert float(effective.error) == pytest.approx(kT * float(q.error) / float(q), rel=1e-12, abs=0)
     curve = warm.vacancy_fraction()
     assert float(curve.at(900.0)) == pytest.approx(float(warm.at(900.0)), rel=1e-9, abs=0)
     assert float(warm.at(900.0)) < float(curve.at(1200.0)) < float(warm.at(1800.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,6 +96,15 @@ def test_unweighted_states_of_another_model_are_no_bound(tiny, pair_model):
     assert ak.transport(weighted, network, found, None, T).vacancy_diffusivity.kind == "bound"
 
 
+def test_states_that_drift_are_no_bound(tiny, pair_model):
+    """Random states that are called equilibrium ones: their energy falls."""
+    cell, network = tiny
+    states = replace(sample_states(cell, 400, seed=1), ensemble="equilibrium")
+    with pytest.warns(ak.KinosonWarning, match="energy drifts"):
+        result = ak.transport(states, network, pair_model, None, T)
+    assert result.vacancy_diffusivity.kind == "not a bound" and result.drift.value < 0
+
+
 def test_temperatures_must_agree(tiny, pair_model, drawn):
     cell, network = tiny
     with pytest.raises(StatesError, match="600 K for rates at 900 K"):
@@ -122,6 +132,8 @@ def test_one_group_that_carries_everything_is_announced():
     assert size < 1.1
     size, share = heavy_share(np.ones(10), np.arange(10))
     assert (size, share) == (pytest.approx(10.0), pytest.approx(0.1))
+    size, share = heavy_share(np.ones(10), np.arange(10) // 5)  # states of one group are one
+    assert (size, share) == (pytest.approx(2.0), pytest.approx(0.5))
 
 
 def test_zero_rates_do_not_break_the_exact_solver(tiny):

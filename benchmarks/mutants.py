@@ -51,6 +51,8 @@ FILES = {
 }
 """What is mutated, and the tests that answer for it; others that would see a mutant too are slower."""
 
+BROKEN = 70
+"""Exit code of a child that an accident of this file ended, which is no kill; those of pytest are smaller."""
 LIMIT_S, LIMIT_TIMES = 10.0, 5.0
 """CPU time of one mutant: so many seconds and so many times what its tests take; then it is stopped."""
 
@@ -100,11 +102,13 @@ def _annotations(tree: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]]
 
 
 def source_of(mutant: Mutant) -> str:
-    """The mutated source."""
+    """The mutated source; that of the file where the operator is empty."""
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator
 
     text = (ROOT / mutant.file).read_text(encoding="utf-8")
+    if not mutant.operator:
+        return text
     changed = mutate_code(text, get_operator(mutant.operator)(), mutant.occurrence)
     assert changed is not None and changed != text
     return changed
@@ -207,7 +211,7 @@ def forked(work) -> Iterator[tuple[int, int]]:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        code = 3
+        code = BROKEN
         try:
             os.close(reading)
             os.setpgid(0, 0)
@@ -269,7 +273,7 @@ def outcomes(todo: Iterable[tuple[Mutant, tuple[list[str], list[str]]]], known: 
                     os.killpg(pid, signal.SIGKILL)  # what the tests started
                 child.__exit__(None, None, None)
                 del running[pipe]
-                end = "survived" if code == 0 else "timed out" if code < 0 else "killed"
+                end = {0: "survived", BROKEN: "not tried"}.get(code, "timed out" if code < 0 else "killed")
                 yield Mutant(**{**asdict(mutant), "end": end, "seconds": round(time.monotonic() - start, 2)})
 
 
@@ -305,6 +309,13 @@ def prepare(file: str, tests: Sequence[str]) -> Reach:
     if found["code"] != 0:
         raise SystemExit(f"the tests of {file} fail without a change; mend them first")
     return Reach({int(k): v for k, v in found["lines"].items()}, found["seconds"])
+
+
+def check_unchanged(file: str, known: Reach) -> None:
+    """The tests must pass with the file as it is, run as they are for a mutant: else every kill is in doubt."""
+    (same,) = outcomes([(Mutant(file, "", 0, 0), known.tests(ast.parse(""), 0))], known, 1)
+    if same.end != "survived":
+        raise SystemExit(f"the tests of {file} end as of a mutant ({same.end}) without a change; mend them first")
 
 
 def measure(
@@ -343,16 +354,23 @@ def measure(
     done: list[Mutant] = []
     for file in files:
         known, tree = prepare(file, FILES[file]), ast.parse((ROOT / file).read_text(encoding="utf-8"))
-        chosen = mutants_of(file) if only is None else [m for m in only if m.file == file]
+        chosen = mutants_of(file)
+        if only is not None:
+            there = {(m.operator, m.occurrence, m.line) for m in chosen}
+            chosen = [m for m in only if m.file == file]
+            if not there.issuperset((m.operator, m.occurrence, m.line) for m in chosen):
+                raise SystemExit(f"{file} has changed since its mutants were listed; try all of them")
+        check_unchanged(file, known)
         if sample:
             chosen = random.Random(seed).sample(chosen, min(sample, len(chosen)))
         tried = outcomes(((m, known.tests(tree, m.line)) for m in chosen), known, jobs)
         for count, mutant in enumerate(tried, start=1):
             done.append(mutant)
-            if progress and mutant.end == "survived":
-                print(f"{mutant.file}:{mutant.line} {mutant.operator} #{mutant.occurrence} survived", flush=True)
+            if progress and mutant.end in ("survived", "not tried"):
+                print(f"{mutant.file}:{mutant.line} {mutant.operator} #{mutant.occurrence} {mutant.end}", flush=True)
             if progress and count % 50 == 0:
                 print(f"{mutant.file}: {count} of {len(chosen)}", file=sys.stderr, flush=True)
+        check_unchanged(file, known)  # a disk that is full by now fails every test
     return tuple(done)
 
 
@@ -380,7 +398,7 @@ def main() -> None:
     args = parser.parse_args()
     begin, only = time.time(), None
     if args.again:
-        only = [Mutant(**m) for m in json.loads(args.again.read_text()) if m["end"] == "survived"]
+        only = [Mutant(**m) for m in json.loads(args.again.read_text()) if m["end"] in ("survived", "not tried")]
     found = measure(args.files, jobs=args.jobs, sample=args.sample, seed=args.seed, only=only, progress=True)
     if args.out:
         args.out.write_text(json.dumps([asdict(m) for m in found], indent=1))

@@ -150,13 +150,16 @@ def read_images(
             source = io.BytesIO(data) if kind in _BINARY else io.StringIO(text)
             if kind == "cif":  # ASE wants bytes of it
                 source = io.BytesIO(text.encode("utf-8"))
-        options = {"type": "db"} if kind == "db" else {}
+        # ASE sorts the atoms of LAMMPS by their numbers, but types that are names it leaves where they are
+        kinds: dict[str, dict[str, Any]] = {"db": {"type": "db"}, "lammps-data": {"sort_by_id": False}}
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            images = ase.io.read(source, index=":" if every else -1, format=kind, **options)
+            images = ase.io.read(source, index=":" if every else -1, format=kind, **kinds.get(kind, {}))
         images = images if isinstance(images, list) else [images]
         if not images:
             raise ValueError("it holds no structure")
+        if kind == "lammps-data":
+            images = [atoms[np.argsort(atoms.arrays["id"], kind="stable")] for atoms in images]
         for atoms in images:
             if len(atoms) > MOST_ATOMS:
                 raise ValueError(f"it holds {len(atoms)} atoms; at most {MOST_ATOMS} are read")
@@ -294,23 +297,30 @@ def _check_counts(text: str, kind: str) -> None:
             raise ValueError(f"found {total} atoms announced in {len(lines)} lines")
 
 
-_LABELS = re.compile(r"^\s*Atom Type Labels\b.*\n\s*\n((?:[ \t]*\d+[ \t]+\S.*\n?)+)", re.MULTILINE)
+_LABELS = re.compile(r"^[ \t]*Atom Type Labels\b.*\n\s*\n((?:[ \t]*\d+[ \t]+\S.*\n?)+)", re.MULTILINE)
+_UNITS = re.compile(r"\bunits = (\w+)")
 
 
 def _check_elements(atoms: Atoms, text: str) -> None:
     """LAMMPS numbers its types: ASE takes the nearest mass, or else type 1 for hydrogen and so on, without a word."""
-    labels = {line.split()[1] for block in _LABELS.findall(text) for line in block.splitlines() if line.strip()}
-    named = bool(labels) and labels <= set(chemical_symbols[1:])
-    if not re.search(r"^\s*Masses\b", text, re.MULTILINE):
+    units = _UNITS.search(text.partition("\n")[0])  # so LAMMPS itself begins its files
+    if units and units.group(1) not in ("metal", "real"):
+        raise ValueError(f"its units are those of the style {units.group(1)}; write it in units of metal")
+    rows = (line.split() for block in _LABELS.findall(text) for line in block.splitlines() if line.strip())
+    labels = {int(row[0]): row[1] for row in rows}
+    named = bool(labels) and set(labels.values()) <= set(chemical_symbols[1:])
+    if not atoms.has("masses"):
         if not named:
             raise ValueError("it says of no type which element it is: add a section Masses, or element names as labels")
         return
-    for number, mass in {(int(z), float(m)) for z, m in zip(atoms.numbers, atoms.get_masses(), strict=True)}:
+    kinds = zip(atoms.numbers.tolist(), atoms.get_masses().tolist(), atoms.arrays["type"].tolist(), strict=True)
+    for number, mass, kind in set(kinds):
         off = np.sort(np.abs(atomic_masses[1:] - mass))
-        if off[0] > NEAREST_MASS or off[1] < 2 * off[0]:
+        if not (number and off[0] <= NEAREST_MASS and off[1] >= 2 * off[0]):  # 1 u, or no number, is X for ASE
             raise ValueError(f"a mass of {mass:g} u is that of no element, or of more than one")
-        if named and chemical_symbols[number] not in labels:
-            raise ValueError(f"a mass of {mass:g} u is that of {chemical_symbols[number]}, which no label names")
+        symbol = chemical_symbols[number]
+        if named and symbol not in ([labels[kind]] if kind in labels else labels.values()):  # 0: types are names
+            raise ValueError(f"a mass of {mass:g} u is that of {symbol}, which no label names")
 
 
 def _check_json(text: str) -> None:

@@ -171,7 +171,7 @@ class _Sums:
     """All that is kept of some states.
 
     ``groups`` holds per group: weight, pairs, pairs with y = 0, tracers, energy gained and its size by species.
-    ``bare``: contributions without relaxation, Å²/s, of jumps with a barrier of 0 or less, and of all.
+    ``bare``: contributions without relaxation, Å²/s times weight, of jumps with a barrier of 0 or less, and of all.
     """
 
     groups: GroupSums
@@ -247,8 +247,9 @@ class _Job:
             found.has_energies = True
             found.rejected += int((exists & ~np.isfinite(energies.barrier)).sum())
             own = exists & (energies.barrier <= 0.0)
-            part_of = w * np.square(jumps.vectors[jumps.basis_of(carriers)]).sum(axis=-1) * weights[:, None]
-            found.bare += [part_of[own].sum(), part_of.sum()]
+            along = jumps.vectors[jumps.basis_of(carriers)] @ jumps.projector
+            part_of = w * np.square(along).sum(axis=-1) * weights[:, None]
+            found.bare += [part_of[own].sum(), part_of[exists].sum()]
             found.n_bare += int(own.sum())
             found.lowest = min(found.lowest, float(energies.barrier[own].min(initial=0.0)))
             moving, change = jumps.moving_species(occupations, carriers), np.asarray(energies.delta_e, dtype=float)

@@ -21,6 +21,8 @@ from ase_kinoson.compiled import SWITCH
 
 ROOT = Path(__file__).parents[2]
 QUIET = ("-q", "-x", "-s", "--tb=no", "--no-header", "--no-summary", "-p", "no:cacheprovider")
+AGED = ("-W", "ignore::DeprecationWarning", "-W", "ignore::PendingDeprecationWarning")
+"""Old versions of others may warn of new ones when they are imported; that is no defect planted."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def run_here(defect: str, tests: Sequence[str]) -> list[list[Any]]:
     plugin = Planting(defect)
     os.chdir(ROOT)
     # the first failure ends it; tests named by node id, all parameters of each
-    code = pytest.main([*QUIET, *tests], plugins=[plugin])
+    code = pytest.main([*QUIET, *AGED, *tests], plugins=[plugin])
     if not plugin.found:
         raise RuntimeError(f"found no test to run among {list(tests)} (pytest ended with {code}); correct the table")
     return plugin.found
@@ -94,7 +96,7 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what tests print is no answer
     os.chdir(ROOT)
-    pytest.main([*QUIET, "--collect-only", "tests/crystal/test_jumps.py"])  # imports what every run needs
+    pytest.main([*QUIET, *AGED, "--collect-only", "tests/crystal/test_jumps.py"])  # imports what every run needs
     for line in sys.stdin:
         defect, tests = json.loads(line)
         read, write = os.pipe()

@@ -7,6 +7,8 @@ error, so that no control can be empty.
 
 from __future__ import annotations
 
+import builtins
+import dis
 import functools
 import inspect
 import sys
@@ -14,6 +16,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from types import CodeType
 from typing import Any
 
 
@@ -27,21 +30,22 @@ class Defect:
         What, in words.
     plant : callable
         Makes it so in this process.
-    place, old : str
-        Where, and the text that is replaced, if it is one of a function.
+    place, old, new : str
+        Where, and the text that is replaced and by what, if it is one of a function.
     """
 
     says: str
     plant: Callable[[], None]
     place: str = ""
     old: str = ""
+    new: str = ""
 
     def check(self) -> None:
-        """Raise LookupError or AttributeError if it can no longer be planted."""
+        """Raise LookupError, AttributeError, NameError, SyntaxError or ValueError if it can no longer be planted."""
         if self.place:
             found = find(self.place)[2]
             if self.old:
-                _once(self.place, unwrapped(found), self.old)
+                _rewritten(self.place, unwrapped(found), self.old, self.new)
 
 
 def find(place: str) -> tuple[Any, str, Any]:
@@ -70,16 +74,32 @@ def _once(place: str, function: Any, old: str) -> str:
     return found
 
 
-def rewrite(place: str, old: str, new: str) -> None:
-    """Change the source of a function of the package, wherever it is used."""
-    _, _, found = find(place)
-    function = unwrapped(found)
+def _rewritten(place: str, function: Any, old: str, new: str) -> CodeType:
+    """Code of a function with another text in it."""
     lines = _once(place, function, old).replace(old, new).splitlines()
     begin = next(i for i, line in enumerate(lines) if line.startswith("def "))  # its decorators are kept
     scope: dict[str, Any] = {}
     text = "from __future__ import annotations\n" + "\n".join(lines[begin:])
     exec(compile(text, f"<{place}>", "exec"), function.__globals__, scope)
-    function.__code__ = scope[function.__name__].__code__
+    code = scope[function.__name__].__code__
+    if code.co_freevars != function.__code__.co_freevars:
+        raise ValueError(f"found other variables from around {place}; expected the same; rewrite this defect")
+    unknown = _globals_of(code) - _globals_of(function.__code__) - function.__globals__.keys() - vars(builtins).keys()
+    if unknown:
+        raise NameError(f"found {sorted(unknown)}, which {place} does not know; rewrite this defect")
+    return code
+
+
+def _globals_of(code: CodeType) -> set[str]:
+    """Names that a function looks up outside of itself."""
+    names = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return names.union(*(_globals_of(c) for c in code.co_consts if isinstance(c, CodeType)))
+
+
+def rewrite(place: str, old: str, new: str) -> None:
+    """Change the source of a function of the package, wherever it is used."""
+    function = unwrapped(find(place)[2])
+    function.__code__ = _rewritten(place, function, old, new)
 
 
 def around(place: str, change: Callable[..., Any]) -> None:
@@ -106,7 +126,7 @@ def around(place: str, change: Callable[..., Any]) -> None:
 
 
 def source(says: str, place: str, old: str, new: str) -> Defect:
-    return Defect(says, lambda: rewrite(place, old, new), place, old)
+    return Defect(says, lambda: rewrite(place, old, new), place, old, new)
 
 
 def call(says: str, place: str, change: Callable[..., Any]) -> Defect:

@@ -90,13 +90,15 @@ def test_no_control_of_a_floor_is_stale(part):
     for name, defect in part.DEFECTS.items():
         try:
             defect.check()
-        except (LookupError, AttributeError) as problem:
+        except (LookupError, AttributeError, NameError, SyntaxError, ValueError) as problem:
             raise AssertionError(f"{name!r} cannot be planted: {problem}") from problem
     for control in part.CONTROLS:
         file, _, name = control.assertion.partition("::")
         assert f"\ndef {name}(" in (ROOT / file).read_text(encoding="utf-8"), control.assertion
     with pytest.raises(LookupError, match="expected once"):
         source("none", "units:thermal_energy", "a text that is not there", "").check()
+    with pytest.raises(NameError, match="no_such_name"):  # a defect that crashes is no wrong number
+        source("none", "units:thermal_energy", "return", "no_such_name; return").check()
 
 
 def test_defects_that_must_be_there_are_planted_and_none_is_idle():

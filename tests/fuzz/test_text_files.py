@@ -318,12 +318,12 @@ TYPES = """{title}
 
 {labels}{masses}Atoms # atomic
 
-1 {first} 0.0 0.0 0.0
 2 {second} 1.5 1.5 1.5
+1 {first} 0.0 0.0 0.0
 """
 
 
-def types(masses=None, labels=None):
+def types(masses=None, labels=None, title="cell"):
     """A data file of LAMMPS with two types, by number or by name."""
     rows = {"labels": "", "masses": "", "first": "1", "second": "2"}
     if labels:
@@ -331,7 +331,7 @@ def types(masses=None, labels=None):
         rows["first"], rows["second"] = labels
     if masses:
         rows["masses"] = f"Masses\n\n1 {masses[0]}\n2 {masses[1]}\n\n"
-    return TYPES.format(title="cell", **rows)
+    return TYPES.format(title=title, **rows)
 
 
 def test_types_of_lammps_are_elements_by_their_masses_or_names(file):
@@ -342,15 +342,27 @@ def test_types_of_lammps_are_elements_by_their_masses_or_names(file):
         ((55.845, 51.9961), ("Fe", "Cr"), "FeCr"),
         ((63.546, 107.87), ("host", "solute"), "CuAg"),
     ):
-        assert str(read_images(file(types(masses, labels), "a.data"))[0].symbols) == symbols
+        atoms = read_images(file(types(masses, labels), "a.data"))[0]  # in the order of the numbers of the atoms
+        assert str(atoms.symbols) == symbols and atoms.positions[:, 0].tolist() == [0.0, 1.5]
     for masses, labels, words in (
         (None, None, "says of no type which element it is"),
         (None, ("host", "solute"), "says of no type which element it is"),
-        ((1.0, 2.0), None, "a mass of 2 u is that of no element"),
+        ((55.845, 2.0), None, "a mass of 2 u is that of no element"),
+        ((1.0, 55.845), None, "a mass of 1 u is that of no element"),  # any unit of mass
+        (("nan", 55.845), None, "a mass of nan u is that of no element"),
         ((58.8, 26.98), None, "a mass of 58.8 u is that of no element, or of more than one"),
         ((58.69, 26.98), ("Co", "Al"), "a mass of 58.69 u is that of Ni, which no label names"),
     ):
         refused(StructureError, lambda m=masses, n=labels: read_images(file(types(m, n), "a.data")), words)
+    none = types().replace("Atoms #", "Masses\n\nAtoms #")  # a section with nothing in it
+    refused(StructureError, lambda: read_images(file(none, "a.data")), "says of no type which element it is")
+    swapped = types((26.98, 58.69), ("Ni", "Al")).replace("1 Ni 0.0", "1 1 0.0").replace("2 Al 1.5", "2 2 1.5")
+    refused(StructureError, lambda: read_images(file(swapped, "a.data")), "which no label names")
+    title = "LAMMPS data file via write_data, version 2 Aug 2023, timestep = 0, units = {}"
+    for units in ("metal", "real"):
+        assert len(read_images(file(types((58.69, 26.98), None, title.format(units)), "a.data"))[0]) == 2
+    bohr = types((58.69, 26.98), None, title.format("electron"))
+    refused(StructureError, lambda: read_images(file(bohr, "a.data")), "its units are those of the style electron")
 
 
 def test_states_whose_labels_are_none(file):

@@ -16,7 +16,7 @@ from ase_kinoson.kinosons.exact import StateSpace
 from ase_kinoson.kinosons.paths import InnerRates, Paths
 from ase_kinoson.kinosons.verdict import heavy_share
 from ase_kinoson.units import thermal_energy
-from ase_kinoson.validation import tiny_cell
+from ase_kinoson.validation import PARENTS, tiny_cell
 
 QUIET = "ignore::ase_kinoson.errors.KinosonWarning"
 pytestmark = pytest.mark.filterwarnings(QUIET)
@@ -264,6 +264,29 @@ def test_jumps_without_a_barrier_are_told(tiny):
 
 
 # -- the smallest crystals --------------------------------------------------------------------------------------------
+
+
+def test_jumps_without_a_barrier_are_weighed_along_the_layer():
+    """Jumps of a buckled layer lead up and down too: that is no diffusion, in chunks or not."""
+    atoms = PARENTS["honeycomb"]()
+    atoms.positions[1, 2] += 1.2
+    cell = ak.Alloy.from_atoms(atoms, {"C": {"Ag": 0.5, "Cu": 0.5}}).supercell((4, 4, 1))
+    network = ak.JumpNetwork.from_supercell(cell, cutoff=2.6)
+    energy = ak.PairEnergy.from_interactions(cell, {("Ag", "Cu"): -0.2}, cutoff=1.95)
+    model = ak.PairBarriers(energy, {"Ag": 0.05, "Cu": 0.1})
+    states = draw(cell, model, 900.0, 12)
+    table = ak.transport(states, network, model, temperature_K=900.0).kinosons
+    with pytest.warns(NoBarrier) as seen:
+        ak.stream_transport([states[:5], states[5:]], network, model, temperature_K=900.0)
+    told = next(w.message for w in seen if isinstance(w.message, NoBarrier))
+
+    def share(part):
+        return 100 * float(part[table["barrier"] <= 0].sum() / part.sum())
+
+    assert told.number == pytest.approx(share(table["weight"] * table["uncorrelated"]), rel=1e-9)
+    # broken twin: jumps of their whole length
+    length = np.linalg.norm(network.vectors[network.basis_of(states.carriers[table["state"]]), table["jump"]], axis=-1)
+    assert told.number != pytest.approx(share(table["weight"] * table["rate"] * length**2), abs=1.0)
 
 
 def chain():

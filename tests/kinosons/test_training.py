@@ -306,9 +306,11 @@ def test_fresh_states_count_as_seen(tiny, pair_model, monkeypatch):
 @pytest.mark.filterwarnings("ignore::ase_kinoson.errors.KinosonWarning")  # the steps are too large on purpose
 def test_the_weights_kept_are_the_best_on_the_validation_states(tiny):
     cell, network = tiny
-    report = train(
-        sample_states(cell, 60, seed=1), network, form="network", epochs=4, learning_rate=2.0, gates=0
-    ).report
+    options = {"form": "network", "epochs": 4, "learning_rate": 2.0, "gates": 0}
+    for seed in range(1, 6):  # where it ends depends on the version of torch
+        report = train(sample_states(cell, 60, seed=seed), network, **options).report
+        if min(report["history"]) < 0.99 * report["history"][-1]:
+            break
     assert min(report["history"]) < 0.99 * report["history"][-1]
     ratios = list(report["bound_ratios"].values())
     assert np.mean(ratios) == pytest.approx(min(report["history"]), rel=1e-6)

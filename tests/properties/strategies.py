@@ -345,8 +345,13 @@ def problems(
     kinds: tuple[str, ...] = KINDS,
     decades: float = 3.0,
     limit: int = 150,
+    least: int | None = None,
 ) -> Problem:
-    """A cell with at most ``limit`` states, whose flows πW a solution in double precision resolves."""
+    """A cell with ``least`` to ``limit`` states, whose flows πW a solution in double precision resolves.
+
+    Few states are easily drawn and show little; by default one in three problems may have less than four.
+    """
+    least = draw(st.sampled_from((4, 4, 1))) if least is None else least
     lattice = draw(st.sampled_from(lattices))
     n_basis = _jumps(lattice).supercell.alloy.n_basis
     recipe = draw(networks((lattice,), most=max(16, 4 * n_basis)))
@@ -367,6 +372,7 @@ def problems(
         space = StateSpace.enumerate(recipe.network, counts=dict(counts) if counts else None, limit=limit)
     except ak.KinosonError:
         reject()
+    assume(len(space) >= least)
     problem = Problem(recipe, counts, draw(models(kinds, decades)), draw(temperatures))
     rates = ak.Rates.of(problem.model.make(recipe.network), recipe.network, temperature_K=problem.temperature_K)
     flow = (space.weights(rates)[:, None] * rates(space.occupations, space.carriers))[space.next_state >= 0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ase_kinoson.barriers.hop import SaddleSettings
@@ -39,6 +39,8 @@ class Fingerprint:
         Its plain parameters.
     settings
         Of the saddle search.
+    owners
+        Supercell and jumps; they know what they were called before.
     """
 
     supercell: str
@@ -46,6 +48,7 @@ class Fingerprint:
     calculator: str
     parameters: Mapping[str, Any]
     settings: SaddleSettings
+    owners: tuple[Any, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(
@@ -59,13 +62,36 @@ class Fingerprint:
     ) -> Fingerprint:
         """Fingerprint of a study."""
         return cls(
-            supercell.fingerprint, network.fingerprint, calculator, dict(parameters or {}), settings or SaddleSettings()
+            supercell.fingerprint,
+            network.fingerprint,
+            calculator,
+            dict(parameters or {}),
+            settings or SaddleSettings(),
+            (supercell, network),
         )
+
+    def as_stored(self, found: Mapping[str, Any]) -> Fingerprint:
+        """The same with the names under which a store of before knows supercell and jumps, if these are theirs.
+
+        Parameters
+        ----------
+        found
+            What the store says.
+        """
+        names = {}
+        for key, own in zip(("supercell", "network"), self.owners, strict=False):
+            if own.goes_by(found.get(key)):
+                names[key] = found[key]
+        return replace(self, **names)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain nested values, as stored."""
-        values = {"format": FORMAT, **asdict(self)}
-        values["settings"] = {k: v for k, v in values["settings"].items() if k not in _NO_MATTER}
+        settings = {k: v for k, v in asdict(self.settings).items() if k not in _NO_MATTER}
+        values = {
+            "format": FORMAT,
+            **{name: getattr(self, name) for name in ("supercell", "network", "calculator", "parameters")},
+            "settings": settings,
+        }
         return json.loads(json.dumps(values, sort_keys=True, default=str))
 
     @property

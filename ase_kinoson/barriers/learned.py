@@ -485,7 +485,7 @@ class BarrierModel:
             _refuse_other_widths(arrays, "carrier", shape)
         cell = Supercell(alloy, np.array(about["supercell"], dtype=np.int64))
         network = network_from_rows(cell, about["jumps"])
-        if network.fingerprint != about["network"] or list(cell.species) != about["species"]:
+        if not network.goes_by(about["network"]) or list(cell.species) != about["species"]:
             raise ModelError(
                 "the lattice in the model file is not the one it was fitted on; expected the same; fit the model again"
             )

@@ -102,7 +102,6 @@ class BarrierStore:
         title: str = "reference barriers",
         retry: Iterable[str] = (),
     ) -> None:
-        self.fingerprint = fingerprint
         self.retry = frozenset(retry)
         self._base = SharedDatabase(path)
         self._last: int | None = None
@@ -125,6 +124,7 @@ class BarrierStore:
                     }
                 )
             )
+        self.fingerprint = fingerprint = fingerprint.as_stored(found["ase_kinoson"])
         difference = fingerprint.difference(found["ase_kinoson"])
         if difference:
             advice = "give another file, or delete this one to compute again"

@@ -372,9 +372,18 @@ class Alloy(Storable):
     @cached_property
     def fingerprint(self) -> str:
         """Short hash of lattice, sublattices and compositions."""
+        return self._digest(0.0)
+
+    @cached_property
+    def former_fingerprint(self) -> str:
+        """What the fingerprint was when the sign of zeros, which is chance, went into it; for files of that time."""
+        return self._digest(-0.0)
+
+    def _digest(self, zero: float) -> str:
+        """Hash of rounded numbers plus ``zero``: 0.0 makes zeros positive, −0.0 leaves them as they are."""
         data: dict[str, Any] = {
-            "cell": np.round(self.cell, 6).tolist(),
-            "sites": np.round(self.scaled_positions, 6).tolist(),
+            "cell": (np.round(self.cell, 6) + zero).tolist(),
+            "sites": (np.round(self.scaled_positions, 6) + zero).tolist(),
             "sublattice": self.site_sublattice.tolist(),
             "composition": [
                 [s.name, list(map(list, s.composition)), s.mobile, s.interstitial] for s in self.sublattices

@@ -7,6 +7,7 @@ of weights serves the whole class. A frame is the rotation that carries the repr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +19,7 @@ from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.pair_table import PairTable
 from ase_kinoson.crystal.site_table import SiteTable
 from ase_kinoson.crystal.supercell import Supercell
+from ase_kinoson.crystal.symmetry import SpaceGroup
 
 __all__ = ["CarrierEnvironment", "EnvironmentClass", "JumpEnvironment", "PairTable"]
 
@@ -129,18 +131,16 @@ class CarrierEnvironment:
         for label in np.unique(orbits[orbits >= 0]):
             rep = int(np.flatnonzero(orbits == label)[0])
             own = np.flatnonzero(i == rep)
-            order = own[
-                np.lexsort((*np.round(-vectors[own].T[::-1], 4), np.round(np.linalg.norm(vectors[own], axis=1), 4)))
-            ]
-            b, n, v = j[order], cells[order], vectors[order]
+            b, n, v = j[own], cells[own], vectors[own]
             stay = [op for op in range(group.n_ops) if group.basis_map[op, rep] == rep]
-            row = {(int(x), *map(int, y)): e for e, (x, y) in enumerate(zip(b, n, strict=True))}
-            perms = []
-            for op in stay:
-                b1, n1 = group.apply(op, b, n)
-                n1 = n1 - group.offsets[op, rep]
-                perms.append([row[(int(x), *map(int, y))] for x, y in zip(b1, n1, strict=True)])
-            perms_array = np.array(perms, dtype=np.int64).reshape(len(stay), len(b))
+            zero = [group.offsets[op, rep] for op in stay]
+            more = _missing(group, b, n, stay, zero)
+            if len(more):
+                apart = (alloy.scaled_positions[more[:, 0]] + more[:, 1:] - alloy.scaled_positions[rep]) @ alloy.cell
+                b, n, v = np.append(b, more[:, 0]), np.concatenate([n, more[:, 1:]]), np.concatenate([v, apart])
+            order = np.lexsort((*np.round(-v.T[::-1], 4), np.round(np.linalg.norm(v, axis=1), 4)))
+            b, n, v = b[order], n[order], v[order]
+            perms_array = _permutations(group, b, n, stay, zero)
             rotations, perms_array = _distinct(group.cartesian[stay], perms_array)
             for site in np.flatnonzero(orbits == label):
                 op = next(q for q in range(group.n_ops) if group.basis_map[q, rep] == site)
@@ -326,27 +326,14 @@ class JumpEnvironment:
             keys = list(sites)
             b = np.array([s[0] for s in keys], dtype=np.int64)
             m = np.array([s[1:] for s in keys], dtype=np.int64).reshape(-1, 3)
+            stay, zero = _keeping(group, a, c, n)
+            more = _missing(group, b, m, stay, zero)
+            b, m = np.append(b, more[:, 0]), np.concatenate([m, more[:, 1:]])
             middle = (alloy.scaled_positions[a] + alloy.scaled_positions[c] + n) / 2
             v = (alloy.scaled_positions[b] + m - middle) @ alloy.cell
             order = np.lexsort((*np.round(-v.T[::-1], 4), np.round(np.linalg.norm(v, axis=1), 4)))
             b, m, v = b[order], m[order], v[order]
-            index = {(int(x), *map(int, y)): e for e, (x, y) in enumerate(zip(b, m, strict=True))}
-            rotations, perms = [], []
-            for op in range(group.n_ops):
-                ends = [group.apply(op, [s], [t]) for s, t in ((a, np.zeros(3, int)), (c, n))]
-                (p,), (o,) = ends[0][0], ends[0][1]
-                (q,), (r,) = ends[1][0], ends[1][1]
-                if (p, q) == (a, c) and np.array_equal(r - o, n):
-                    shift = o
-                elif (p, q) == (c, a) and np.array_equal(r - o, -n):
-                    shift = r
-                else:
-                    continue
-                b1, m1 = group.apply(op, b, m)
-                perms.append([index[(int(x), *map(int, y))] for x, y in zip(b1, m1 - shift, strict=True)])
-                rotations.append(group.cartesian[op])
-            perms_array = np.array(perms, dtype=np.int64).reshape(len(perms), len(b))
-            rot, perms_array = _distinct(np.array(rotations), perms_array)
+            rot, perms_array = _distinct(group.cartesian[stay], _permutations(group, b, m, stay, zero))
             classes.append(EnvironmentClass(b, m, v, perms_array, rot))
             lists.append((b, m))
         n_max = max(c.n_sites for c in classes)
@@ -411,3 +398,46 @@ def _distinct(rotations: NDArray, permutations: NDArray) -> tuple[NDArray, NDArr
     _, first = np.unique(keys + 0.0, axis=0, return_index=True)
     first = np.sort(first)
     return rotations[first], permutations[first]
+
+
+def _keeping(group: SpaceGroup, start: int, end: int, cell: NDArray) -> tuple[list[int], list[NDArray[np.int64]]]:
+    """Operations that map a jump onto itself or its reverse, and the cell in which each puts the start of it."""
+    operations, origins = [], []
+    for op in range(group.n_ops):
+        (p,), (o,) = group.apply(op, [start], np.zeros((1, 3), int))
+        (q,), (r,) = group.apply(op, [end], [cell])
+        same = (p, q) == (start, end) and np.array_equal(r - o, cell)
+        if same or ((p, q) == (end, start) and np.array_equal(r - o, -cell)):
+            operations.append(op)
+            origins.append(o if same else r)
+    return operations, origins
+
+
+def _images(
+    group: SpaceGroup, basis: NDArray, cells: NDArray, operations: list[int], origins: list[NDArray]
+) -> Iterator[list[tuple[int, ...]]]:
+    """Images of sites under each operation that leaves a site or a jump where it is, but for a translation."""
+    for op, origin in zip(operations, origins, strict=True):
+        b, n = group.apply(op, basis, cells)
+        yield [(x, *y) for x, y in zip(b.tolist(), (n - origin).tolist(), strict=True)]
+
+
+def _missing(
+    group: SpaceGroup, basis: NDArray, cells: NDArray, operations: list[int], origins: list[NDArray]
+) -> NDArray[np.int64]:
+    """Sites (basis, cell) that symmetry makes equal to listed ones and that are not listed, shape (n, 4).
+
+    There are some where a crystal is symmetric within a tolerance only and a cutoff falls on a shell of neighbours.
+    """
+    every = {key for keys in _images(group, basis, cells, operations, origins) for key in keys}
+    listed = {(x, *y) for x, y in zip(basis.tolist(), cells.tolist(), strict=True)}
+    return np.array(sorted(every - listed), dtype=np.int64).reshape(-1, 4)
+
+
+def _permutations(
+    group: SpaceGroup, basis: NDArray, cells: NDArray, operations: list[int], origins: list[NDArray]
+) -> NDArray[np.int64]:
+    """Where each operation takes each site, shape (n_operations, n_sites)."""
+    row = {(x, *y): e for e, (x, y) in enumerate(zip(basis.tolist(), cells.tolist(), strict=True))}
+    found = [[row[key] for key in keys] for keys in _images(group, basis, cells, operations, origins)]
+    return np.array(found, dtype=np.int64).reshape(len(operations), len(basis))

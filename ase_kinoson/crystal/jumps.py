@@ -130,7 +130,8 @@ class JumpNetwork(Storable):
         else:
             nearest = np.array([length[pairs.start == b].min(initial=np.inf) for b in range(alloy.n_basis)])
             keep = length <= NEAREST_TOLERANCE * np.maximum(nearest[pairs.start], nearest[pairs.partner])
-        network = cls._from_rows(cell, pairs, np.flatnonzero(keep))
+        kept = np.isin(pairs.undirected, pairs.undirected[keep])  # pairs that symmetry makes equal are alike
+        network = cls._from_rows(cell, pairs, np.flatnonzero(kept))
         network._check_images()
         if cutoff is None and alloy.is_interstitial and network.n_open_directions < network.dimension:
             warnings.warn(
@@ -293,13 +294,27 @@ class JumpNetwork(Storable):
     @cached_property
     def fingerprint(self) -> str:
         """Short hash of the jumps on the parent lattice (the same for every supercell of one alloy's lattice)."""
+        return self._digest(0.0)
+
+    def goes_by(self, fingerprint: object) -> bool:
+        """Whether a stored fingerprint is that of these jumps, be it one of before (:class:`Alloy`).
+
+        Parameters
+        ----------
+        fingerprint
+            What a file says.
+        """
+        return fingerprint in (self.fingerprint, self._digest(-0.0))
+
+    def _digest(self, zero: float) -> str:
+        """Hash of rounded numbers plus ``zero``: 0.0 makes zeros positive, −0.0 leaves them as they are."""
         alloy = self.supercell.alloy
         data = repr(
             [
-                np.round(alloy.cell, 5).tolist(),
-                np.round(alloy.scaled_positions, 5).tolist(),
+                (np.round(alloy.cell, 5) + zero).tolist(),
+                (np.round(alloy.scaled_positions, 5) + zero).tolist(),
                 alloy.mobile_basis.tolist(),
-                np.round(self.vectors, 4).tolist(),
+                (np.round(self.vectors, 4) + zero).tolist(),
                 self.mechanism,
             ]
         )

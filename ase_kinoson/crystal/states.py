@@ -268,7 +268,7 @@ class States(Storable):
         about = first.get("states", "{}")
         if isinstance(about, str):
             about = json.loads(about.replace("%5C", "\\").replace("%25", "%"))
-        if about.get("supercell", supercell.fingerprint) != supercell.fingerprint:
+        if not supercell.goes_by(about.get("supercell", supercell.fingerprint)):
             raise StatesError(
                 f"the states in {path} were written for another supercell; expected {supercell.n_sites} sites of "
                 "this alloy; "

@@ -246,8 +246,20 @@ class Supercell(Storable):
     @cached_property
     def fingerprint(self) -> str:
         """Short hash of the lattice and the cell."""
-        data = self.alloy.fingerprint + repr(self.matrix.tolist())
-        return hashlib.sha256(data.encode()).hexdigest()[:16]
+        return self._digest(self.alloy.fingerprint)
+
+    def goes_by(self, fingerprint: object) -> bool:
+        """Whether a stored fingerprint is that of this supercell, be it one of before (:class:`Alloy`).
+
+        Parameters
+        ----------
+        fingerprint
+            What a file says.
+        """
+        return fingerprint in (self.fingerprint, self._digest(self.alloy.former_fingerprint))
+
+    def _digest(self, alloy: str) -> str:
+        return hashlib.sha256((alloy + repr(self.matrix.tolist())).encode()).hexdigest()[:16]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Supercell) and self.fingerprint == other.fingerprint

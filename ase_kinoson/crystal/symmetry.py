@@ -340,7 +340,11 @@ class PairOrbits:
         *,
         include: NDArray | None = None,
     ) -> PairOrbits:
-        """List and classify all pairs shorter than ``cutoff`` (Å) between the sites marked by ``include``."""
+        """List and classify all pairs shorter than ``cutoff`` (Å) between the sites marked by ``include``.
+
+        Where a crystal is symmetric within a tolerance only, pairs that symmetry makes equal may lie on both sides of
+        the cutoff; all of them are then taken.
+        """
         # about as many as in a ball of this radius; a cell with vacuum has fewer
         estimate = len(scaled) ** 2 * 4.19 * float(cutoff) ** 3 / abs(np.linalg.det(cell))
         if not estimate < MOST_PAIRS:
@@ -354,22 +358,42 @@ class PairOrbits:
         if include is not None:
             mask = include[i] & include[j]
             i, j, vectors, cells = i[mask], j[mask], vectors[mask], cells[mask]
+        return cls._classified(group, cell, scaled, np.column_stack([i, j, cells]).astype(np.int64), vectors)
+
+    @classmethod
+    def _classified(
+        cls, group: SpaceGroup, cell: NDArray, scaled: NDArray, ends: NDArray[np.int64], vectors: NDArray
+    ) -> PairOrbits:
+        """Classes of pairs (start, partner, cell of the partner), shape (n, 5), and of those that symmetry adds."""
+        i, j, cells = ends[:, 0], ends[:, 1], ends[:, 2:]
         length = np.round(np.linalg.norm(vectors, axis=1), 4)
         order = np.lexsort((*np.round(-vectors.T[::-1], 4), length, i))
-        i, j, vectors, cells, length = i[order], j[order], vectors[order], cells[order].astype(np.int64), length[order]
+        i, j, vectors, cells, length = i[order], j[order], vectors[order], cells[order], length[order]
         row = {(a, b, *c): r for r, (a, b, c) in enumerate(zip(i.tolist(), j.tolist(), cells.tolist(), strict=True))}
         n = len(i)
-        reverse = np.array(
-            [row[(b, a, *(-np.array(c)))] for a, b, c in zip(i.tolist(), j.tolist(), cells, strict=True)], int
-        )
+        missing: set[tuple[int, ...]] = set()
+
+        def rows(first: NDArray, second: NDArray, apart: NDArray) -> list[int]:
+            keys = [(a, b, *c) for a, b, c in zip(first.tolist(), second.tolist(), apart.tolist(), strict=True)]
+            found = [row.get(key, -1) for key in keys]
+            if -1 in found:
+                missing.update(key for key, r in zip(keys, found, strict=True) if r < 0)
+            return found
+
+        reverse = np.array(rows(j, i, -cells), dtype=np.int64)
         directed, undirected = np.full(n, -1), np.full(n, -1)
         operation, flipped = np.zeros(n, int), np.zeros(n, bool)
         images = np.empty((group.n_ops, n), dtype=np.int64)
         for op in range(group.n_ops):
             b0, n0 = group.apply(op, i, np.zeros((n, 3), int))
             b1, n1 = group.apply(op, j, cells)
-            rel = n1 - n0
-            images[op] = [row[(a, b, *c)] for a, b, c in zip(b0.tolist(), b1.tolist(), rel.tolist(), strict=True)]
+            images[op] = rows(b0, b1, n1 - n0)
+        if missing:
+            more = np.array(sorted(missing | {(b, a, -x, -y, -z) for a, b, x, y, z in missing}), dtype=np.int64)
+            more = more[[tuple(key) not in row for key in more.tolist()]]
+            apart = (scaled[more[:, 1]] + more[:, 2:] - scaled[more[:, 0]]) @ cell
+            every = np.concatenate([np.column_stack([i, j, cells]), more]), np.concatenate([vectors, apart])
+            return cls._classified(group, cell, scaled, *every)
         n_directed = 0
         representative: list[int] = []
         for r in np.lexsort((np.arange(n), length)):

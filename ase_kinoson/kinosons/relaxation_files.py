@@ -70,7 +70,7 @@ def _rebuild(
     model: Any,
     temperature_K: float | None,
 ) -> Relaxation:
-    if about["network"] != network.fingerprint or about["species"] != list(network.supercell.species):
+    if not network.goes_by(about["network"]) or about["species"] != list(network.supercell.species):
         raise ModelError(
             f"the relaxation in {stem.name} was trained on other jumps or species ({about['species'][1:]}); "
             "expected "

@@ -218,7 +218,7 @@ def read_states(folder: str | Path, cell: Supercell) -> Iterator[tuple[States, f
             about, arrays = read_sealed(file, layout=lambda found: other_layout(found, FORMAT))
             if file.name != f"states-{int(about.get('chunk', file.stem.partition('-')[2])):06d}.npz":
                 raise ValueError(f"it was written as chunk {about['chunk']}")
-            if about["supercell"] != cell.fingerprint:
+            if not cell.goes_by(about["supercell"]):
                 raise StatesError(
                     f"the states in {file.name} were written for another supercell; expected {cell.n_sites} sites of "
                     "this alloy; use the supercell they were sampled on"

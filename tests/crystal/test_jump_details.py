@@ -9,7 +9,9 @@ from ase import Atoms
 from ase.build import bulk
 
 from ase_kinoson.crystal import Alloy, JumpNetwork
+from ase_kinoson.crystal.environment import CarrierEnvironment, JumpEnvironment
 from ase_kinoson.crystal.jumps import _longest_nearest
+from ase_kinoson.crystal.pair_table import PairTable
 from ase_kinoson.errors import ClosedDirections, StructureError
 
 HALF = {"Cu": 0.5, "Ni": 0.5}
@@ -69,6 +71,36 @@ def test_fingerprints_stay_what_they_are():
         for a in cells.values()
     ]
     assert found == list(cells)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-5, 5e-5])
+@pytest.mark.parametrize(
+    ("make", "cutoff"),
+    [
+        (lambda: bulk("Cu", "fcc", a=3.6, cubic=True), 3.6),
+        (lambda: bulk("Fe", "bcc", a=2.9, cubic=True), 2.9),
+        (lambda: bulk("Mg", "hcp", a=3.2), 3.2),
+    ],
+)
+def test_cells_that_are_symmetric_within_the_tolerance_have_whole_shells(make, cutoff, scale):
+    """The cutoff is the length of a bond: noise moves bonds that symmetry makes equal to both of its sides."""
+
+    def shells(noise, cutoff):
+        atoms = make()
+        shift = noise * np.random.default_rng(3).standard_normal((3, 3))
+        atoms.set_cell(np.array(atoms.cell) + shift, scale_atoms=True)
+        alloy = Alloy.from_atoms(atoms, {atoms.symbols[0]: HALF})
+        network = JumpNetwork.from_supercell(alloy.supercell((3, 3, 3)), cutoff=cutoff)
+        around = JumpEnvironment.build(network, cutoff=cutoff), CarrierEnvironment.build(network, cutoff=cutoff)
+        pairs = PairTable.build(network.supercell, cutoff)
+        sizes = [[len(kind.permutations[0]) for kind in one.classes] for one in around]
+        return network.n_classes, network.exists.sum(axis=1).tolist(), *sizes, pairs.n_orbits
+
+    below, above, found = shells(0.0, cutoff - 0.01), shells(0.0, cutoff + 0.01), shells(scale, cutoff)
+    assert (found[0], found[1], found[4]) == (above[0], above[1], above[4])  # some bonds are shorter: all are there
+    assert found[1] != below[1]
+    for one, most in zip(found[2:4], above[2:4], strict=True):  # around a jump, shells that its own symmetry keeps
+        assert all(0 < n <= m for n, m in zip(one, most, strict=True))
 
 
 def test_networks_cannot_be_changed_and_serve_as_keys():

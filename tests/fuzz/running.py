@@ -130,10 +130,6 @@ class Outcome:
         return "\n".join(lines)
 
 
-WRITES_WHEN_IMPORTED = ("scipy.spatial", "scipy.stats")
-"""Modules that open a temporary file of their own when they are first imported, in SciPy before 1.15."""
-
-
 def make_case(target: Target, seed: int, number: int) -> Files:
     """The files of one case."""
     return target.make(random.Random(f"{seed}/{number}"))
@@ -155,8 +151,6 @@ def run(
     found = Outcome(target.name, seed)
     kinds: Counter[str] = Counter()
     findings: dict[tuple[str, str], Finding] = {}
-    for name in WRITES_WHEN_IMPORTED:
-        importlib.import_module(name)
     begin = time.process_time()
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=_memory_folder()) as parent:
         for number in range(first, first + n_cases):
@@ -379,7 +373,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         path, _, flags = arguments
         if isinstance(flags, int) and flags & _WRITES and isinstance(path, (str, bytes)):
             text = os.fsdecode(path)
-            if text != os.devnull and "__pycache__" not in text:
+            if text != os.devnull and "__pycache__" not in text and not _of_scipy(text):
                 _events.append(("written", f"opened for writing: {text}"))
         return
     if event == "exec":
@@ -389,9 +383,17 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if kind is None or (event == "marshal.loads" and _importing()):
         return
-    if kind == "written" and "__pycache__" in str(arguments[0]):
+    if kind == "written" and ("__pycache__" in str(arguments[0]) or _of_scipy(arguments[0])):
         return
     _events.append((kind, f"{event} {arguments!r}"[:200]))
+
+
+def _of_scipy(path: Any) -> bool:
+    """Old SciPy keeps what Qhull says in a temporary file of its own, which it removes."""
+    if not isinstance(path, (str, bytes)):
+        return False
+    path = os.fsdecode(path)
+    return os.path.dirname(path) == tempfile.gettempdir() and os.path.basename(path).startswith("scipy-")
 
 
 def _importing() -> bool:

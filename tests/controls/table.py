@@ -350,7 +350,7 @@ CONTROLS = (
     ),
     Control(
         "weights of states forgotten",
-        "tests/properties/test_kinosons.py::test_any_relaxation_bounds_the_matrix_and_the_tracers",
+        "tests/properties/test_kinosons.py::test_any_relaxation_bounds_averages_over_states_of_unlike_weight",
         slow=True,
     ),
     Control(

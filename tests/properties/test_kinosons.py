@@ -216,6 +216,10 @@ def test_any_relaxation_bounds_the_matrix_and_the_tracers():
     holds(bounds(lambda result: result), problems(), relaxations(), n=12)
 
 
+def test_any_relaxation_bounds_averages_over_states_of_unlike_weight():
+    holds(bounds(lambda result: result), problems(VACANCY, ("pairs",), least=4), relaxations(), n=8)
+
+
 @pytest.mark.parametrize("tamper", [swapped_tracers, damped])
 def test_what_is_no_relaxation_is_noticed(tamper):
     breaks(bounds(tamper), problems(VACANCY, ("rates", "pairs")), st.just((1, "exact", 0, 0.3)))

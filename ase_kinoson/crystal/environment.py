@@ -19,7 +19,8 @@ from ase_kinoson.crystal.jumps import JumpNetwork
 from ase_kinoson.crystal.pair_table import PairTable
 from ase_kinoson.crystal.site_table import SiteTable
 from ase_kinoson.crystal.supercell import Supercell
-from ase_kinoson.crystal.symmetry import SpaceGroup
+from ase_kinoson.crystal.symmetry import NO_GROUP, SpaceGroup
+from ase_kinoson.errors import StructureError
 
 __all__ = ["CarrierEnvironment", "EnvironmentClass", "JumpEnvironment", "PairTable"]
 
@@ -439,5 +440,8 @@ def _permutations(
 ) -> NDArray[np.int64]:
     """Where each operation takes each site, shape (n_operations, n_sites)."""
     row = {(x, *y): e for e, (x, y) in enumerate(zip(basis.tolist(), cells.tolist(), strict=True))}
-    found = [[row[key] for key in keys] for keys in _images(group, basis, cells, operations, origins)]
-    return np.array(found, dtype=np.int64).reshape(len(operations), len(basis))
+    images = _images(group, basis, cells, operations, origins)
+    found = np.array([[row.get(key, -1) for key in keys] for keys in images], dtype=np.int64)
+    if np.any(found < 0):
+        raise StructureError(NO_GROUP)
+    return found.reshape(len(operations), len(basis))

@@ -294,6 +294,12 @@ def primitive_cell(
     return primitive, reduced[index], np.array(index)
 
 
+NO_GROUP = (
+    "the symmetry operations that were found form no group; expected those of a crystal; symmetrise the structure, or "
+    "lower symprec"
+)
+
+
 @dataclass(frozen=True)
 class PairOrbits:
     """All pairs of sites within a cutoff, classified by the space group.
@@ -362,7 +368,14 @@ class PairOrbits:
 
     @classmethod
     def _classified(
-        cls, group: SpaceGroup, cell: NDArray, scaled: NDArray, ends: NDArray[np.int64], vectors: NDArray
+        cls,
+        group: SpaceGroup,
+        cell: NDArray,
+        scaled: NDArray,
+        ends: NDArray[np.int64],
+        vectors: NDArray,
+        *,
+        whole: bool = False,
     ) -> PairOrbits:
         """Classes of pairs (start, partner, cell of the partner), shape (n, 5), and of those that symmetry adds."""
         i, j, cells = ends[:, 0], ends[:, 1], ends[:, 2:]
@@ -388,12 +401,14 @@ class PairOrbits:
             b0, n0 = group.apply(op, i, np.zeros((n, 3), int))
             b1, n1 = group.apply(op, j, cells)
             images[op] = rows(b0, b1, n1 - n0)
+        if missing and whole:
+            raise StructureError(NO_GROUP)
         if missing:
             more = np.array(sorted(missing | {(b, a, -x, -y, -z) for a, b, x, y, z in missing}), dtype=np.int64)
             more = more[[tuple(key) not in row for key in more.tolist()]]
             apart = (scaled[more[:, 1]] + more[:, 2:] - scaled[more[:, 0]]) @ cell
             every = np.concatenate([np.column_stack([i, j, cells]), more]), np.concatenate([vectors, apart])
-            return cls._classified(group, cell, scaled, *every)
+            return cls._classified(group, cell, scaled, *every, whole=True)
         n_directed = 0
         representative: list[int] = []
         for r in np.lexsort((np.arange(n), length)):

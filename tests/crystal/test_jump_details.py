@@ -1,7 +1,7 @@
 """Details that other tests of the jumps do not see: the reach of the search, the fingerprint, kinds of arguments."""
 
 import warnings
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from ase_kinoson.crystal import Alloy, JumpNetwork
 from ase_kinoson.crystal.environment import CarrierEnvironment, JumpEnvironment
 from ase_kinoson.crystal.jumps import _longest_nearest
 from ase_kinoson.crystal.pair_table import PairTable
+from ase_kinoson.crystal.symmetry import PairOrbits, SpaceGroup
 from ase_kinoson.errors import ClosedDirections, StructureError
 
 HALF = {"Cu": 0.5, "Ni": 0.5}
@@ -101,6 +102,21 @@ def test_cells_that_are_symmetric_within_the_tolerance_have_whole_shells(make, c
     assert found[1] != below[1]
     for one, most in zip(found[2:4], above[2:4], strict=True):  # around a jump, shells that its own symmetry keeps
         assert all(0 < n <= m for n, m in zip(one, most, strict=True))
+
+
+def test_operations_that_are_no_group_are_refused():
+    """The turn by 120° without that by 240°: what it makes of a bond has an image that nothing makes of the bond."""
+    cell = [[3.0, 0, 0], [-1.5, 1.5 * np.sqrt(3), 0], [0, 0, 5.0]]
+    alloy = Alloy.from_atoms(Atoms("Cu", cell=cell, pbc=True), {"Cu": HALF})
+    group, one = alloy.space_group, np.array([[0, 0, 1, 0, 0]])
+    where = group, alloy.cell, alloy.scaled_positions, one, alloy.cell[:1]
+    found = PairOrbits._classified(*where)  # all six bonds of the layer follow from one
+    assert len(found.start) == 6 and set(found.undirected) == {0}
+    turn = np.array([[0, -1, 0], [1, -1, 0], [0, 0, 1]])
+    keep = [op for op in range(group.n_ops) if any(np.array_equal(group.rotations[op], w) for w in (np.eye(3), turn))]
+    some = SpaceGroup(*(getattr(group, f.name)[keep] for f in fields(SpaceGroup)))
+    with pytest.raises(StructureError, match="form no group"):
+        PairOrbits._classified(some, *where[1:])
 
 
 def test_networks_cannot_be_changed_and_serve_as_keys():

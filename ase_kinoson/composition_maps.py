@@ -397,7 +397,7 @@ def composition_map(
         for x, gap in zip(points, gaps, strict=True):
             a = _length(lattice_constant, x, length)
             tasks.append(PointTask(jumps, source, x, kelvin, a, a / length, settings, _entropy(seed, x, kelvin), gap))
-    shelf = None if folder is None else MapFolder(Path(folder), about_map(jumps, settings, seed))
+    shelf = None if folder is None else MapFolder(Path(folder), about_map(jumps, settings, seed), jumps)
     found: dict[int, MapPoint] = {}
     if shelf is not None:
         found = {n: p for n, task in enumerate(tasks) if (p := shelf.read(task)) is not None}

@@ -210,17 +210,17 @@ def _json(path: Path) -> list[Finding]:
         data = read_json_file(path)
     except (OSError, ValueError) as error:
         weights = path.with_suffix(".safetensors").is_file()
-        what = "model" if weights else "stamp of a stage" if path.suffix == ".stamp" else "JSON file"
+        what = "stamp of a stage" if path.suffix == ".stamp" else "model" if weights else "JSON file"
         return [_finding(path, what, [f"it is no readable JSON ({error})"])]
     if not isinstance(data, dict):
         return [_finding(path, "JSON file", ["it holds no object"])] if known else []
+    if path.suffix == ".stamp":
+        return [_stamp(path, data)]
     kind = str(data.get("format", ""))
     if kind in _models():
         return _model(path, data)
     if path.with_suffix(".safetensors").is_file():
         return [_finding(path, "model", [f"it holds the format {kind[:60]!r}"])]
-    if path.suffix == ".stamp":
-        return [_stamp(path, data)]
     reader = next((_READERS[name] for name in _READERS if kind.partition("/")[0] == name), None)
     if reader is None and path.name == "summary.json" and not kind and not {"seal", "digest"} & data.keys():
         return [_finding(path, "summary", [], [f"version 0 of its layout; {UNSEALED}"])]

@@ -39,6 +39,8 @@ class MapFolder:
         Made if it is not there.
     about
         See :func:`about_map`.
+    jumps
+        They know what they were called before.
 
     Raises
     ------
@@ -46,7 +48,7 @@ class MapFolder:
         If the folder holds points of another map.
     """
 
-    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, about: dict[str, Any], jumps: JumpNetwork | None = None) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
@@ -55,6 +57,8 @@ class MapFolder:
             write_json(file, about)
             return
         there = read_json(file)
+        if jumps is not None and jumps.goes_by(there.get("jumps")):
+            about = {**about, "jumps": there["jumps"]}
         other = [k for k in about if there.get(k) != about[k]]
         if other:
             raise KinosonError(

@@ -130,6 +130,8 @@ class Pipeline:
         n = study.settings.states.training
         seed = study.seed("training states")
         key = fingerprint("random", study.jumps.fingerprint, study.supercell.fingerprint, n, seed)
+        before = fingerprint("random", study.jumps.former_fingerprint, study.supercell.former_fingerprint, n, seed)
+        key = self.stages.known("states-training", key, before)
         states = self.states(
             "states-training",
             key,

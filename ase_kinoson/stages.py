@@ -123,6 +123,10 @@ class Stages:
         self._seen[name] = about
         return True
 
+    def known(self, name: str, key: str, former: str) -> str:
+        """The key of before if the stage was finished under that name, which it keeps; else the key."""
+        return former if self.is_done(name, former) else key
+
     def _about(self, name: str) -> dict[str, Any] | None:
         """What the stamp of a stage says; None if there is none, or no whole one."""
         try:

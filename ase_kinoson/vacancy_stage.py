@@ -88,15 +88,19 @@ def _computed(run: Pipeline, model: BarrierModel, model_key: str) -> dict[str, A
     seed = study.seed(CALCULATED)
     equilibrium = own.ensemble == "equilibrium"
     search = {k: v for k, v in s.barriers.model_dump().items() if k not in ("time_limit_s", "retry")}
-    key = fingerprint(
-        own.model_dump(),
-        search,
-        s.calculator.model_dump(),
-        study.supercell.fingerprint,
-        study.temperatures_K,
-        seed,
-        model_key if equilibrium else None,
+    key, before = (
+        fingerprint(
+            own.model_dump(),
+            search,
+            s.calculator.model_dump(),
+            name,
+            study.temperatures_K,
+            seed,
+            model_key if equilibrium else None,
+        )
+        for name in (study.supercell.fingerprint, study.supercell.former_fingerprint)
     )
+    key = run.stages.known(CALCULATED, key, before)
     path = study.folder / "stages" / f"{CALCULATED}.json"
 
     def compute() -> dict[str, Any]:

@@ -9,7 +9,11 @@ from ase.calculators.emt import EMT
 import ase_kinoson as ak
 from ase_kinoson.barriers.fingerprint import Fingerprint
 from ase_kinoson.barriers.store import BarrierStore
-from ase_kinoson.errors import ModelError, StatesError, StoreError
+from ase_kinoson.errors import KinosonError, ModelError, StatesError, StoreError
+from ase_kinoson.kinetics.kmc import KineticMonteCarlo
+from ase_kinoson.map_folder import MapFolder, about_map
+from ase_kinoson.map_point import MapSettings
+from ase_kinoson.stages import Stages
 
 HALF = {"Cu": {"Cu": 0.5, "Ni": 0.5}}
 
@@ -117,3 +121,47 @@ def test_states_relaxations_and_models_of_before_are_read(tmp_path, monkeypatch)
     assert np.array_equal(again(some.occupations, some.carriers), y(some.occupations, some.carriers))
     with pytest.raises(ModelError, match="trained on other jumps"):
         ak.Relaxation.load(tmp_path / "y", hexagonal(1e-3))
+
+
+def walkers(network):
+    states = ak.sample_states(network.supercell, 4, seed=1)
+    rates = ak.Rates.of(ak.SpeciesRates({"Cu": 1.0, "Ni": 2.0}), network)
+    return KineticMonteCarlo(states, network, rates, n_walkers=4, seed=2)
+
+
+def test_checkpoints_of_before_go_on(tmp_path, monkeypatch):
+    network = hexagonal()
+    whole = walkers(network)
+    whole.run(30)
+    with monkeypatch.context() as then:
+        then.setattr(ak.JumpNetwork, "fingerprint", property(former))
+        half = walkers(network)
+        half.run(20)
+        half.save(tmp_path / "walkers.npz")
+    again = walkers(network)
+    again.load(tmp_path / "walkers.npz")
+    again.run(10)
+    assert np.array_equal(again.occupations, whole.occupations) and np.array_equal(again.times, whole.times)
+    with pytest.raises(KinosonError, match="has network="):
+        walkers(hexagonal(1e-3)).load(tmp_path / "walkers.npz")
+
+
+def test_folders_of_maps_of_before_go_on(tmp_path):
+    network, settings = hexagonal(), MapSettings()
+    now = about_map(network, settings, 1)
+    MapFolder(tmp_path, {**now, "jumps": former(network)})
+    MapFolder(tmp_path, now, network)
+    with pytest.raises(KinosonError, match="seed is 1 there and 2 here"):
+        MapFolder(tmp_path, about_map(network, settings, 2), network)
+    other = hexagonal(1e-3)
+    with pytest.raises(KinosonError, match="jumps is"):
+        MapFolder(tmp_path, about_map(other, settings, 1), other)
+
+
+def test_stages_keep_the_key_of_before(tmp_path):
+    stages = Stages(tmp_path)
+    assert stages.known("one", "now", "then") == "now"
+    stages.begin("one")
+    stages.finish("one", "then", 0.0, [])
+    assert stages.known("one", "now", "then") == "then"
+    assert stages.known("one", "now", "other") == "now"

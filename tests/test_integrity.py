@@ -32,6 +32,7 @@ from ase_kinoson.kinosons.relaxation import Relaxation
 from ase_kinoson.kinosons.state_chunks import read_states
 from ase_kinoson.npz import read_sealed, write_npz
 from ase_kinoson.seals import seal, unsealed
+from ase_kinoson.stages import Stages
 from tests.fuzz import binary_files
 from tests.fuzz.bit_flips import flip_bits
 from tests.fuzz.good_files import MAKERS, cell_of, files_of, fingerprint_of, network_of, states_of, walkers
@@ -480,3 +481,16 @@ def test_the_search_for_silent_acceptance_sees_a_reader_that_verifies_nothing(mo
     monkeypatch.setattr("ase_kinoson.barriers.model_file.unsealed", lambda about: "")
     found = run(binary_files.RELAXATIONS, 60, seed=1)
     assert found.dirty > 0 and any("other content was accepted" in f.what for f in found.findings), found
+
+
+def test_the_stamp_beside_a_model_is_a_stamp(tmp_path):
+    """Models of rounds of learning lie beside the stamps of their stages."""
+    stages = Stages(tmp_path)
+    stages.begin("model-round-1")
+    stages.stamp("model-round-1").with_suffix(".safetensors").write_bytes(b"weights")
+    stages.finish("model-round-1", "key", 0.0, [])
+    (found,) = check_files(stages.stamp("model-round-1"))
+    assert (found.what, found.state) == ("stamp of a stage", "ok")
+    stages.stamp("model-round-1").write_text("{")
+    (found,) = check_files(stages.stamp("model-round-1"))
+    assert (found.what, found.state) == ("stamp of a stage", "damaged")

@@ -296,6 +296,11 @@ class JumpNetwork(Storable):
         """Short hash of the jumps on the parent lattice (the same for every supercell of one alloy's lattice)."""
         return self._digest(0.0)
 
+    @cached_property
+    def former_fingerprint(self) -> str:
+        """What the fingerprint was before (:class:`Alloy`)."""
+        return self._digest(-0.0)
+
     def goes_by(self, fingerprint: object) -> bool:
         """Whether a stored fingerprint is that of these jumps, be it one of before (:class:`Alloy`).
 
@@ -304,7 +309,7 @@ class JumpNetwork(Storable):
         fingerprint
             What a file says.
         """
-        return fingerprint in (self.fingerprint, self._digest(-0.0))
+        return fingerprint in (self.fingerprint, self.former_fingerprint)
 
     def _digest(self, zero: float) -> str:
         """Hash of rounded numbers plus ``zero``: 0.0 makes zeros positive, −0.0 leaves them as they are."""

@@ -248,6 +248,11 @@ class Supercell(Storable):
         """Short hash of the lattice and the cell."""
         return self._digest(self.alloy.fingerprint)
 
+    @cached_property
+    def former_fingerprint(self) -> str:
+        """What the fingerprint was before (:class:`Alloy`)."""
+        return self._digest(self.alloy.former_fingerprint)
+
     def goes_by(self, fingerprint: object) -> bool:
         """Whether a stored fingerprint is that of this supercell, be it one of before (:class:`Alloy`).
 
@@ -256,7 +261,7 @@ class Supercell(Storable):
         fingerprint
             What a file says.
         """
-        return fingerprint in (self.fingerprint, self._digest(self.alloy.former_fingerprint))
+        return fingerprint in (self.fingerprint, self.former_fingerprint)
 
     def _digest(self, alloy: str) -> str:
         return hashlib.sha256((alloy + repr(self.matrix.tolist())).encode()).hexdigest()[:16]

@@ -39,7 +39,9 @@ def write_checkpoint(path: str | Path, about: Mapping[str, Any], arrays: Mapping
         write_npz(file, about, arrays)
 
 
-def read_checkpoint(path: str | Path, expected: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, NDArray]]:
+def read_checkpoint(
+    path: str | Path, expected: Mapping[str, Any], *, owners: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], dict[str, NDArray]]:
     """Read a checkpoint.
 
     Parameters
@@ -48,6 +50,8 @@ def read_checkpoint(path: str | Path, expected: Mapping[str, Any]) -> tuple[dict
         The file.
     expected
         What it must be about.
+    owners
+        Supercell and jumps, which know what they were called before.
 
     Returns
     -------
@@ -69,7 +73,7 @@ def read_checkpoint(path: str | Path, expected: Mapping[str, Any]) -> tuple[dict
             "save(); remove it to start again"
         ) from error
     for key, value in expected.items():
-        if given[key] != value:
+        if given[key] != value and not (owners and key in owners and owners[key].goes_by(given[key])):
             raise KinosonError(
                 f"the checkpoint {path} has {key}={given[key]!r}; expected {value!r}; remove it or repeat the "
                 "arguments it was made with"

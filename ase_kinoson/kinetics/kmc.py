@@ -462,7 +462,9 @@ class KineticMonteCarlo:
         KinosonError
             If the file is damaged, or belongs to other jumps, states, rates, walkers or another seed.
         """
-        about, arrays = read_checkpoint(path, self._about())
+        about, arrays = read_checkpoint(
+            path, self._about(), owners={"network": self.network, "supercell": self.network.supercell}
+        )
         kept = [(name, np.asarray(getattr(self, name))) for name in self._kept()]
         check_arrays(path, arrays, [("start_rates", self._start_rates), *kept], self._limits(arrays))
         if not np.allclose(arrays.pop("start_rates"), self._start_rates, rtol=1e-9, atol=0.0):
